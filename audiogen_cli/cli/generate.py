@@ -1,0 +1,368 @@
+"""audiolm generate | continue: validate, plan, and only then load torch and make sound."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+from audiogen_cli import __version__
+from audiogen_cli.cli import console, options, requests
+from audiogen_cli.cli.requests import Job, Row
+from audiogen_cli.config import to_dict
+from audiogen_cli.errors import InputError, ModelError
+from audiogen_cli.hub import catalog
+from audiogen_cli.pipelines.recipe import Kind, Recipe, check_prompt, from_comment, to_comment
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from audiogen_cli.data.audio import Audio
+    from audiogen_cli.hub.catalog import Device, Dtype, Entry, Model
+    from audiogen_cli.models.decoding import Sampling
+    from audiogen_cli.pipelines.generate import Progress
+
+BESIDE_LIKE = {"like", "output", "force", "spectrogram", "as_json", "model", "device", "dtype", "recording"}
+_DEPTHS: dict[str, options.BitDepth] = {"PCM_24": "24", "PCM_32": "float", "FLOAT": "float", "DOUBLE": "float"}
+
+
+class Run(NamedTuple):
+    """How the jobs of one command are carried out."""
+
+    device: Device
+    dtype: Dtype
+    force: bool
+    spectrogram: bool
+    as_json: bool
+    resume: bool = False
+
+
+class Chosen(NamedTuple):
+    """The options that say how codes are drawn; None is the model's own."""
+
+    guidance: float | None
+    temperature: float | None
+    top_k: int | None
+    top_p: float | None
+
+
+Maker = Callable[["Model", Sequence[Job]], "Generator[Progress, None, list[Tensor]]"]
+
+
+def generate(
+    ctx: typer.Context,
+    text: Annotated[
+        list[str] | None, typer.Argument(metavar="TEXT...", help="What to hear. Each text becomes its own file.")
+    ] = None,
+    prompts: options.Prompts = None,
+    like: options.Like = None,
+    seconds: options.Seconds = 5.0,
+    variations: options.Variations = 1,
+    seed: options.Seed = None,
+    guidance: options.Guidance = None,
+    temperature: options.Temperature = None,
+    top_k: options.TopK = None,
+    top_p: options.TopP = None,
+    output: options.Output = None,
+    file_format: options.OutputFormat = None,
+    bit_depth: options.OutputBitDepth = None,
+    normalize: options.Normalize = "loudness",
+    fade: options.Fade = 0.01,
+    spectrogram: options.Spectrogram = False,
+    as_json: options.Json = False,
+    force: options.Force = False,
+    model: options.ModelName = options.MODEL,
+    device: options.DeviceName = "auto",
+    dtype: options.DtypeName = "auto",
+) -> None:
+    """Make sound from text.
+
+    The file's path goes to stdout; the prompt, the seed and all parameters are stored in the file (audiolm info FILE).
+    """
+    run = Run(device, dtype, force, spectrogram, as_json, resume=prompts is not None)
+    if like is not None:
+        _make_like(ctx, like, output, run, "generate", _generated)
+        return
+    rows = _rows(text or [], prompts)
+    count = len(rows) * variations
+    place = requests.destination(output, count, file_format)
+    _check_stdout(output, as_json)
+    entry = catalog.find(model)
+    chosen = Chosen(guidance, temperature, top_k, top_p)
+    settings = _settings("generate", entry, model, chosen, normalize, fade, place.format, bit_depth or "16")
+    seed = seed if seed is not None else 0 if prompts else requests.random_seed()
+    jobs = requests.plan(requests.expand(rows, seconds, seed, variations), place, settings)
+    requests.check_places(jobs, force, spectrogram, may_exist=run.resume)
+    _carry_out(jobs, entry, run, _generated)
+
+
+def continue_(
+    ctx: typer.Context,
+    recording: Annotated[Path, typer.Argument(metavar="PROMPT", help="The recording to go on from.")],
+    text: Annotated[str, typer.Option("--text", help="What is to be heard next.", rich_help_panel="What to make")] = "",
+    like: options.Like = None,
+    seconds: options.Seconds = 5.0,
+    variations: options.Variations = 1,
+    seed: options.Seed = None,
+    guidance: options.Guidance = None,
+    temperature: options.Temperature = None,
+    top_k: options.TopK = None,
+    top_p: options.TopP = None,
+    output: options.Output = None,
+    file_format: options.OutputFormat = None,
+    bit_depth: options.OutputBitDepth = None,
+    fade: options.Fade = 0.01,
+    spectrogram: options.Spectrogram = False,
+    as_json: options.Json = False,
+    force: options.Force = False,
+    model: options.ModelName = options.MODEL,
+    device: options.DeviceName = "auto",
+    dtype: options.DtypeName = "auto",
+) -> None:
+    """Go on where a recording ends.
+
+    Up to the seam the new file holds the recording's own samples, at its own rate and channels; --seconds of new sound
+    follow.
+    """
+    run = Run(device, dtype, force, spectrogram, as_json)
+    _check_stdout(output, as_json)
+    if like is not None:
+        prompt, _, digest = _read_recording(recording)
+        _make_like(ctx, like, output, run, "continue", _continued(prompt), (digest, prompt.sample_rate))
+        return
+    _check_texts([text], empty=True)
+    place = requests.destination(output, variations, file_format)
+    entry = catalog.find(model)
+    prompt, depth, digest = _read_recording(recording)
+    depth = bit_depth or ("24" if depth == "float" and place.format == "flac" else depth)
+    chosen = Chosen(guidance, temperature, top_k, top_p)
+    settings = _settings("continue", entry, model, chosen, "none", fade, place.format, depth)
+    settings = dataclasses.replace(settings, source=recording.name, source_hash=digest)
+    first = requests.random_seed() if seed is None else seed
+    stem = requests.continued_stem(recording.name)
+    jobs = requests.plan(requests.expand([Row(text)], seconds, first, variations, stem), place, settings)
+    requests.check_places(jobs, force, spectrogram)
+    _carry_out(jobs, entry, run, _continued(prompt), prompt.sample_rate)
+
+
+def _rows(texts: Sequence[str], prompts: Path | None) -> list[Row]:
+    if prompts is not None:
+        if texts:
+            raise InputError("prompts come either from the command line or from --prompts; leave one out.")
+        return requests.read_prompts(prompts)
+    if not texts:
+        raise InputError('say what to make, for example audiolm generate "dog barking in rain".')
+    _check_texts(texts)
+    return [Row(text) for text in texts]
+
+
+def _check_texts(texts: Sequence[str], empty: bool = False) -> None:
+    try:
+        for text in texts:
+            check_prompt(text, empty)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def _check_stdout(output: str | None, as_json: bool) -> None:
+    if output != requests.STDOUT:
+        return
+    if as_json:
+        raise InputError("--json and the sound cannot share stdout; name a file with -o.")
+    if typer.get_text_stream("stdout").isatty():
+        raise InputError("a terminal cannot play WAV bytes; send them on (-o - | player) or name a file with -o.")
+
+
+def _settings(
+    kind: Kind,
+    entry: Entry,
+    model: str,
+    chosen: Chosen,
+    normalize: options.Normalization,
+    fade: float,
+    file_format: options.Format,
+    bit_depth: options.BitDepth,
+) -> requests.Settings:
+    own = dataclasses.asdict(entry.card.sampling)
+    drawn = own | {name: value for name, value in chosen._asdict().items() if value is not None}
+    return requests.Settings(
+        kind=kind,
+        **drawn,
+        normalize=normalize,
+        fade=fade,
+        format=file_format,
+        bit_depth=bit_depth,
+        model=model,
+        model_hash=entry.hash,
+        device="auto",
+        dtype="auto",
+        version=__version__,
+    )
+
+
+def _make_like(
+    ctx: typer.Context,
+    like: Path,
+    output: str | None,
+    run: Run,
+    kind: Kind,
+    make: Maker,
+    source: tuple[str | None, int | None] = (None, None),
+) -> None:
+    """One job with another file's recipe; `source`: the hash and the sample rate of the recording to go on from."""
+    given = {str(param.name): param.opts[0] for param in ctx.command.params if _is_given(ctx, str(param.name))}
+    extra = [option for name, option in given.items() if name not in BESIDE_LIKE]
+    if extra:
+        raise InputError(f"--like takes everything from {like}; leave out {', '.join(extra)}.")
+    recipe = _recipe_of(like)
+    if recipe.kind != kind:
+        raise InputError(f"{like} was made by audiolm {recipe.kind}; use `audiolm {recipe.kind} --like` for it.")
+    if recipe.source_hash != source[0]:
+        raise InputError(f"{like} goes on from another recording than this one; give {recipe.source}.")
+    entry = catalog.find(ctx.params["model"] if "model" in given else recipe.model)
+    _check_same_program(like, recipe, entry)
+    place = requests.destination(output, 1, recipe.format)
+    stem = requests.continued_stem(recipe.source) if recipe.source else requests.slug(recipe.prompt)
+    name = place.name or f"{stem}-{recipe.seed}.{recipe.format}"
+    job = Job(dataclasses.replace(recipe, version=__version__), place.folder and place.folder / name)
+    requests.check_places([job], run.force, run.spectrogram)
+    device: Any = run.device if "device" in given else recipe.device
+    dtype: Any = run.dtype if "dtype" in given else recipe.dtype
+    _carry_out([job], entry, run._replace(device=device, dtype=dtype), make, source[1])
+
+
+def _check_same_program(like: Path, recipe: Recipe, entry: Entry) -> None:
+    if entry.hash != recipe.model_hash:
+        raise ModelError(
+            f"{like} was made with model {recipe.model_hash}, and {entry.card.name} here is {entry.hash}; name the "
+            f"same model with --model, or make another sound from its prompt and seed {recipe.seed}."
+        )
+    if recipe.version != __version__:
+        console.say(f"note: {like} was made by version {recipe.version}; this is {__version__}, which may differ.")
+
+
+def _is_given(ctx: typer.Context, name: str) -> bool:
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE" and ctx.params[name] not in (None, [], ())
+
+
+def _recipe_of(path: Path) -> Recipe:
+    from audiogen_cli.data import audio
+
+    recipe = from_comment(audio.info(path).comment)
+    if recipe is None:
+        raise InputError(f"{path} does not say how it was made; give a file that audiolm generate has written.")
+    return recipe
+
+
+def _read_recording(path: Path) -> tuple[Audio, options.BitDepth, str]:
+    """The recording, the bit depth that keeps it as it is, and twelve hex digits of its file."""
+    from audiogen_cli.data import audio
+
+    sound = audio.read(path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    return sound, _DEPTHS.get(audio.info(path).subtype, "16"), digest
+
+
+def _sampling(recipe: Recipe) -> Sampling:
+    from audiogen_cli.models.decoding import Sampling
+
+    return Sampling(recipe.temperature, recipe.top_k, recipe.top_p, recipe.guidance)
+
+
+def _generated(model: Model, jobs: Sequence[Job]) -> Generator[Progress, None, list[Tensor]]:
+    from audiogen_cli.pipelines.generate import generate as generate_audio
+
+    recipes = [job.recipe for job in jobs]
+    same = recipes[0]
+    prompts, seeds = [recipe.prompt for recipe in recipes], [recipe.seed for recipe in recipes]
+    return generate_audio(model, prompts, same.seconds, seeds, _sampling(same), same.normalize, same.fade)
+
+
+def _continued(prompt: Audio) -> Maker:
+    def make(model: Model, jobs: Sequence[Job]) -> Generator[Progress, None, list[Tensor]]:
+        from audiogen_cli.pipelines.generate import continue_audio
+
+        same, seeds = jobs[0].recipe, [job.recipe.seed for job in jobs]
+        return continue_audio(model, *prompt, same.prompt, same.seconds, seeds, _sampling(same), same.fade)
+
+    return make
+
+
+def _carry_out(jobs: list[Job], entry: Entry, run: Run, make: Maker, sample_rate: int | None = None) -> None:
+    """Makes and writes what is not there yet, batch by batch, so that what is done is safe."""
+    device = catalog.resolve_device(run.device)
+    dtype = catalog.resolve_dtype(run.dtype, device)
+    jobs = [job._replace(recipe=dataclasses.replace(job.recipe, device=device, dtype=dtype)) for job in jobs]
+    if run.resume and not run.force:
+        jobs = _missing(jobs, run)
+    if not jobs:
+        return
+    watch = console.Stopwatch()
+    with console.waiting(f"loading {entry.card.name}"):
+        model = catalog.load(entry.folder, run.device, run.dtype)
+    made, loaded = 0.0, watch.seconds
+    for batch in requests.batches(jobs, entry.card.lanes):
+        for job, sound in zip(batch, _watched(make(model, batch), model, batch), strict=True):
+            _write(job, sound, sample_rate or model.sample_rate, run)
+            made += job.recipe.seconds
+    seeds = f"seed {jobs[0].recipe.seed}" + (f" to {jobs[-1].recipe.seed}" if len(jobs) > 1 else "")
+    spent = watch.seconds - loaded
+    pace = f"{made / spent:.1f} times real time"
+    console.say(f"{seeds}: {made:.1f} s of sound in {spent:.1f} s, {pace}, after {loaded:.1f} s of loading")
+
+
+def _missing(jobs: list[Job], run: Run) -> list[Job]:
+    """The jobs whose file is not there; one that is there must have been made the same way."""
+    missing = []
+    for job in jobs:
+        if job.path is None or not job.path.exists():
+            missing.append(job)
+            continue
+        if _recipe_of(job.path) != job.recipe:
+            raise InputError(f"{job.path} is there, but was made otherwise; overwrite it with --force, or choose -o.")
+        _report(job, run)
+    if len(missing) < len(jobs):
+        console.say(f"{len(jobs) - len(missing)} of {len(jobs)} sounds are there already.")
+    return missing
+
+
+def _watched(steps: Generator[Progress, None, list[Tensor]], model: Model, jobs: Sequence[Job]) -> list[Tensor]:
+    """Runs a pipeline to its end behind a progress bar."""
+    total = sum(job.recipe.seconds for job in jobs)
+    watch = console.Stopwatch()
+    with console.progress(jobs[0].recipe.prompt, total) as show:
+        while True:
+            try:
+                step = next(steps)
+            except StopIteration as stop:
+                sounds: list[Tensor] = stop.value
+                return sounds
+            done = total * step.done_frames / max(step.total_frames, 1)
+            show(done, watch.pace(done))
+
+
+def _write(job: Job, sound: Tensor, sample_rate: int, run: Run) -> None:
+    """The picture first: a sound that is there has its picture."""
+    from audiogen_cli.data import audio, image
+
+    recipe = job.recipe
+    if job.path is None:
+        console.result_bytes(audio.encode(sound, sample_rate, recipe.bit_depth, recipe.format, to_comment(recipe)))
+        return
+    if run.spectrogram and job.picture:
+        image.write_spectrogram(job.picture, sound, sample_rate, run.force or run.resume)
+    audio.write(job.path, sound, sample_rate, recipe.bit_depth, recipe.format, to_comment(recipe), run.force)
+    _report(job, run)
+
+
+def _report(job: Job, run: Run) -> None:
+    if run.as_json:
+        picture = {"spectrogram": str(job.picture)} if run.spectrogram else {}
+        console.result_json({"path": str(job.path)} | picture | to_dict(job.recipe))
+    else:
+        console.result(str(job.path))

@@ -1,0 +1,1 @@
+"""Text and other prompts to conditions: tensors with an explicit mask."""

@@ -1,0 +1,1 @@
+"""Files to tensors: recordings, manifests, segments, token shards."""

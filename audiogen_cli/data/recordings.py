@@ -1,0 +1,80 @@
+"""A set of recordings held in memory at one sample rate, and random pieces of them.
+
+Five hours at 16 kHz in 16 bits are 580 MB: small enough to keep, and reading a file for every crop would cost more than
+training on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from audiogen_cli.data import audio
+from audiogen_cli.errors import AudioError, InputError
+
+_SCALE = 32_767.0
+
+
+class Recordings:
+    """waveforms: int16 tensors [C, N_i]; weights: how often each is drawn, relative to the others."""
+
+    def __init__(self, waveforms: Sequence[Tensor], weights: Sequence[float] | None = None) -> None:
+        if not waveforms:
+            raise InputError("there are no recordings to train on; give a folder that holds audio files.")
+        self.waveforms = list(waveforms)
+        self.weights = torch.tensor(list(weights) if weights is not None else [1.0] * len(self.waveforms)).double()
+
+    def __len__(self) -> int:
+        return len(self.waveforms)
+
+    def __getitem__(self, index: int) -> Tensor:
+        """float32 [C, N] in [-1, 1]."""
+        return self.waveforms[index].float() / _SCALE
+
+    @property
+    def seconds_at(self) -> Callable[[int], float]:
+        """A function of the sample rate: the seconds held in all."""
+        total = sum(waveform.shape[-1] for waveform in self.waveforms)
+        return lambda sample_rate: total / sample_rate
+
+    @classmethod
+    def load(
+        cls, paths: Sequence[Path], sample_rate: int, channels: int = 1, weights: Sequence[float] | None = None
+    ) -> Recordings:
+        """Reads every file, resampled and remixed; a file that cannot be read raises AudioError."""
+
+        def read(path: Path) -> Tensor:
+            waveform = audio.read(path, sample_rate, channels).waveform
+            return (waveform.clamp(-1.0, 1.0) * _SCALE).round().to(torch.int16)
+
+        with ThreadPoolExecutor() as pool:
+            return cls(list(pool.map(read, paths)), weights)
+
+    def crop(self, samples: int, generator: torch.Generator) -> Tensor:
+        """[C, samples] of a random recording; a shorter one lies somewhere inside silence."""
+        index = int(torch.multinomial(self.weights, 1, generator=generator))
+        return place(self[index], samples, generator)
+
+
+def place(waveform: Tensor, samples: int, generator: torch.Generator) -> Tensor:
+    """waveform [C, N] -> [C, samples], cut or surrounded by silence at a random place."""
+    spare = waveform.shape[-1] - samples
+    start = int(torch.randint(abs(spare) + 1, (1,), generator=generator))
+    if spare >= 0:
+        return waveform[:, start : start + samples]
+    return torch.nn.functional.pad(waveform, (start, -spare - start))
+
+
+def balanced_weights(labels: Sequence[str], seconds: Sequence[float]) -> list[float]:
+    """A recording's weight: its seconds (at most 10 count), scaled so that a label's total is the root of its seconds."""
+    if len(labels) != len(seconds):
+        raise AudioError("every recording needs a label and a length.")
+    capped = [min(10.0, s) for s in seconds]
+    totals: dict[str, float] = {}
+    for label, length in zip(labels, capped, strict=True):
+        totals[label] = totals.get(label, 0.0) + length
+    return [length / totals[label] ** 0.5 for label, length in zip(labels, capped, strict=True)]

@@ -1,0 +1,129 @@
+"""A checkpoint is a folder: config.json says what it is, model.safetensors holds the weights.
+
+    config.json   {"format": 1, "kind": "spectral", "config": {...}, "source": {...}}
+
+`kind` looks up a literal table, never an import path. Every key and shape must be the expected one. Weights may be stored in
+16 bits; they are computed with in float32 unless asked otherwise.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from audiogen_cli.config import from_dict, nearest, to_dict
+from audiogen_cli.errors import CheckpointError, OutputError
+from audiogen_cli.models.encodec import Encodec, EncodecConfig
+from audiogen_cli.models.lm import LM, LMConfig
+from audiogen_cli.models.spectral import SpectralCodec, SpectralConfig
+
+FORMAT = 1
+
+KINDS: dict[str, tuple[type[Any], type[nn.Module]]] = {
+    "encodec": (EncodecConfig, Encodec),
+    "lm": (LMConfig, LM),
+    "spectral": (SpectralConfig, SpectralCodec),
+}
+
+
+def kind_of(module: nn.Module) -> str:
+    """The name under which a module is stored."""
+    return next(kind for kind, (_, cls) in KINDS.items() if type(module) is cls)
+
+
+def save(
+    folder: str | os.PathLike[str],
+    module: nn.Module,
+    source: Mapping[str, Any] | None = None,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Writes the folder; `dtype` converts floating-point weights. Files are written beside and renamed.
+
+    `source` is free-form provenance (data, steps, licence). Raises OutputError when the disk refuses.
+    """
+    folder = Path(folder)
+    tensors = {name: _stored(tensor, dtype) for name, tensor in module.state_dict().items()}
+    header = {
+        "format": FORMAT,
+        "kind": kind_of(module),
+        "config": to_dict(module.config),
+        "source": dict(source or {}),
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, folder / "model.safetensors.partial")
+        os.replace(folder / "model.safetensors.partial", folder / "model.safetensors")
+        (folder / "config.json.partial").write_text(json.dumps(header, indent=2) + "\n", encoding="utf-8")
+        os.replace(folder / "config.json.partial", folder / "config.json")
+    except OSError as error:
+        raise OutputError(f"cannot write the checkpoint {folder}: {error.strerror or error}; choose another folder.") from error
+
+
+def load(
+    folder: str | os.PathLike[str], device: torch.device | str = "cpu", expect: tuple[str, ...] = ()
+) -> nn.Module:
+    """The module in evaluation mode, float32, on `device`.
+
+    Raises CheckpointError when the folder is not a checkpoint, is of a kind not in `expect`, or holds other keys or shapes
+    than its configuration makes.
+    """
+    folder = Path(folder)
+    header = read_header(folder)
+    kind = header["kind"]
+    if kind not in KINDS:
+        raise CheckpointError(f"{folder} is of the unknown kind '{kind}'{nearest(kind, KINDS)}.")
+    if expect and kind not in expect:
+        raise CheckpointError(f"{folder} holds a model of kind '{kind}', but {' or '.join(expect)} is needed here.")
+    config_class, module_class = KINDS[kind]
+    config = from_dict(config_class, header["config"], where=str(folder / "config.json"))
+    with torch.device("meta"):
+        module = module_class(config)
+    tensors = _read_tensors(folder / "model.safetensors", module.state_dict())
+    module.load_state_dict(tensors, assign=True)
+    return module.to(device).eval()
+
+
+def read_header(folder: Path) -> dict[str, Any]:
+    """config.json, checked: {"format", "kind", "config", "source"}."""
+    path = folder / "config.json"
+    try:
+        header = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(f"{folder} is not a checkpoint folder: it has no readable config.json.") from error
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not valid JSON: {error}; fetch or write the checkpoint again.") from error
+    if not isinstance(header, dict) or set(header) != {"format", "kind", "config", "source"}:
+        raise CheckpointError(f"{path} is not one of ours: it must hold format, kind, config and source.")
+    if header["format"] != FORMAT:
+        raise CheckpointError(f"{path} has format {header['format']}, this version reads {FORMAT}; update audiolm.")
+    return header
+
+
+def _stored(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+    tensor = tensor.detach().cpu()
+    return (tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor).contiguous()
+
+
+def _read_tensors(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            found = set(file.keys())
+            for name in sorted(found ^ set(expected)):
+                problem = "an unexpected" if name in found else "no"
+                raise CheckpointError(f"{path} has {problem} tensor '{name}'; its config.json belongs to another model.")
+            tensors = {name: file.get_tensor(name) for name in found}
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"cannot read {path}: {error}; fetch or write the checkpoint again.") from error
+    for name, tensor in tensors.items():
+        if tensor.shape != expected[name].shape:
+            shape, wanted = list(tensor.shape), list(expected[name].shape)
+            raise CheckpointError(f"{path}: tensor '{name}' has shape {shape}, its config.json makes {wanted}.")
+    return {name: t.to(expected[name].dtype) for name, t in tensors.items()}

@@ -1,0 +1,1 @@
+"""Audio in, a number out."""

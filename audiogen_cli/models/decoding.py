@@ -1,0 +1,154 @@
+"""The autoregressive loop over a language model: cache, classifier-free guidance, sampling; progress by yielding.
+
+An item's codes are a function of its own prompt, seed and condition, to the bit, whatever else is in the batch. Matrix
+kernels round differently for different numbers of rows, so items run in groups of exactly `lanes` (a group that is too
+small is filled with copies), a group holds items whose text fills the same length, and every item draws its own noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from audiogen_cli.conditioners.base import Condition
+from audiogen_cli.errors import InputError
+from audiogen_cli.models.lm import LM
+from audiogen_cli.ops import patterns
+from audiogen_cli.ops.attention import KVCache
+from audiogen_cli.ops.sampling import exponential_noise, guide, sample
+
+_UNKNOWN = -1  # stands in a sequence of steps where a code is still to be found
+_SHORTEST_TEXT = 32  # masked text is padded to this many tokens, or to the next power of two
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """temperature 0: the likeliest code. top_p > 0 overrides top_k; top_k 0: all codes. guidance 1: off."""
+
+    temperature: float = 1.0
+    top_k: int = 250
+    top_p: float = 0.0
+    guidance: float = 3.0
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0 or self.top_k < 0 or not 0 <= self.top_p <= 1:
+            raise ValueError("temperature and top_k must not be negative and top_p must lie in 0 .. 1; change them")
+
+
+def decode(
+    lm: LM,
+    condition: Condition | None,
+    num_frames: int,
+    seeds: Sequence[int],
+    sampling: Sampling | None = None,
+    prompt: Tensor | None = None,
+    *,
+    lanes: int = 4,
+) -> Generator[int, None, Tensor]:
+    """One item per seed. Yields the number of frames done so far; returns codes [B, K, num_frames].
+
+    condition: of B rows; None is unconditional. prompt: codes [B, K, P] that are kept as the first P frames.
+    lanes: how many items advance together; more are faster per item and slower for one. The codes depend on this number
+    as they depend on the machine, by a few ULP of the logits. Groups run one after the other; their mean is yielded.
+    `lm` is expected in eval mode. Raises InputError when the prompt is longer than what is asked for.
+    """
+    sampling = sampling or Sampling()
+    pattern = lm.config.steps(num_frames)  # [K, T]
+    steps = _known_steps(lm, pattern, len(seeds), prompt)  # [B, K, S]
+    done = patterns.frames_done(pattern)
+    groups = _groups(lm, condition, len(seeds), lanes)
+    for number, (rows, length) in enumerate(groups):
+        filled = rows + rows[-1:] * (lanes - len(rows))
+        heard = None if condition is None else _take(condition, filled, length).to(_device(lm))
+        group = steps[filled]
+        for step in _fill(lm, heard, group, [seeds[row] for row in filled], sampling):
+            yield (number * num_frames + done[step]) // len(groups)
+        steps[rows] = group[: len(rows)]
+    return patterns.revert(steps, pattern)
+
+
+def _known_steps(lm: LM, pattern: Tensor, batch: int, prompt: Tensor | None) -> Tensor:
+    """[B, K, S]: the prompt's codes, the special id where the pattern has no code, and _UNKNOWN for the rest."""
+    num_codebooks, num_frames = pattern.shape
+    codes = torch.full((batch, num_codebooks, num_frames), _UNKNOWN, device=_device(lm))
+    if prompt is not None:
+        if prompt.shape[2] > num_frames:
+            raise InputError(
+                f"the prompt has {prompt.shape[2]} frames, more than the {num_frames} asked for; ask for more"
+            )
+        codes[:, :, : prompt.shape[2]] = prompt
+    return patterns.apply(codes, pattern, lm.config.special)
+
+
+def _groups(lm: LM, condition: Condition | None, batch: int, lanes: int) -> list[tuple[list[int], int]]:
+    """The batch in groups of at most `lanes` rows of one text length; that length is a function of the row alone.
+
+    Without a mask the padding is heard, so there the length is exactly the text's.
+    """
+    lengths = [0] * batch
+    if condition is not None:
+        position = torch.arange(1, condition.mask.shape[1] + 1, device=condition.mask.device)
+        lengths = (condition.mask * position).amax(dim=1).tolist()
+    if lm.config.padding == "masked":
+        lengths = [max(_SHORTEST_TEXT, 1 << (length - 1).bit_length()) for length in lengths]
+    else:
+        lengths = [max(length, 1) for length in lengths]
+    rows = {length: [i for i in range(batch) if lengths[i] == length] for length in sorted(set(lengths))}
+    return [(same[i : i + lanes], length) for length, same in rows.items() for i in range(0, len(same), lanes)]
+
+
+def _take(condition: Condition, rows: list[int], length: int) -> Condition:
+    """The given rows, cut or padded to `length` tokens."""
+    more = max(0, length - condition.mask.shape[1])
+    embedding = F.pad(condition.embedding[rows, :length], (0, 0, 0, more))
+    return Condition(embedding, F.pad(condition.mask[rows, :length], (0, more)))
+
+
+def _fill(
+    lm: LM, condition: Condition | None, steps: Tensor, seeds: Sequence[int], sampling: Sampling
+) -> Iterator[int]:
+    """Finds the unknown codes of steps [B, K, S], in place; yields the number of each step that is complete."""
+    unknown = (steps[0] == _UNKNOWN).any(dim=0)  # [S]; the same for all rows
+    if not unknown.any():
+        return
+    guidance = 1.0 if condition is None or lm.config.conditioning == "none" else sampling.guidance
+    if condition is not None and guidance != 1:
+        condition = Condition.cat([condition, condition.null()])  # [2 B, L, D]
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    cache = lm.cache(len(steps) * (2 if guidance != 1 else 1), steps.shape[2], condition)
+    inputs = F.pad(steps, (1, 0), value=lm.config.special)  # one step later: column s is read to predict steps[.., s]
+    read = 0
+    for step in range(int(unknown.nonzero()[0]), steps.shape[2]):
+        logits = _next_logits(lm, inputs[:, :, read : step + 1], condition, cache, guidance)
+        read = step + 1
+        codes = _draw(logits, generators, sampling)
+        steps[:, :, step] = torch.where(steps[:, :, step] == _UNKNOWN, codes, steps[:, :, step])
+        inputs[:, :, read] = steps[:, :, step]
+        yield step
+
+
+@torch.inference_mode()
+def _next_logits(lm: LM, steps: Tensor, condition: Condition | None, cache: KVCache, guidance: float) -> Tensor:
+    """steps [B, K, s] -> guided logits [B, K, V] of the step that follows; one pass over both halves."""
+    if guidance == 1:
+        return lm(steps, condition, cache)[:, :, -1]
+    cond, null = lm(torch.cat([steps, steps]), condition, cache)[:, :, -1].chunk(2)
+    return guide(cond, null, guidance)
+
+
+@torch.inference_mode()
+def _draw(logits: Tensor, generators: Sequence[torch.Generator], sampling: Sampling) -> Tensor:
+    """logits [B, K, V] -> codes [B, K], each row with its own noise."""
+    noise = None
+    if sampling.temperature > 0:
+        noise = torch.stack([exponential_noise(logits.shape[1:], generator) for generator in generators])
+        noise = noise.to(logits.device)
+    return sample(logits, noise, sampling.temperature, sampling.top_k, sampling.top_p)
+
+
+def _device(lm: LM) -> torch.device:
+    return lm.out_norm.weight.device

@@ -1,0 +1,166 @@
+"""High Fidelity Neural Audio Compression (EnCodec, 2210.13438): SEANet around a residual vector quantizer.
+
+    waveform [B, C, N] --encoder--> latent [B, D, T] --RVQ--> codes [B, K, T] --RVQ, decoder--> waveform [B, C, T * hop]
+
+A frame that N does not fill is completed layer by layer with the network's own padding, as the published models do it.
+Names of tensors map one to one to those of published checkpoints: see ops/seanet.py for the layers' numbers, and
+`quantizer.stages.K` is AudioCraft's `quantizer.vq.layers.K._codebook` and transformers' `quantizer.layers.K.codebook`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from audiogen_cli.errors import InputError, ModelError
+from audiogen_cli.models.codec import Codec, CodecOutput
+from audiogen_cli.ops.conv import fold_weight_norm
+from audiogen_cli.ops.seanet import SEANetConfig, SEANetDecoder, SEANetEncoder
+from audiogen_cli.quantizers.rvq import ResidualVQ, RVQConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodecConfig(SEANetConfig):
+    """The network's settings, and:
+
+    normalize: every segment is divided by its loudness, which is then part of what is stored (section 3.1, 48 kHz).
+    segment_seconds, overlap: segments of this length share this fraction; None: the whole sound is one.
+    """
+
+    sample_rate: int = 24_000
+    num_codebooks: int = 32
+    codebook_size: int = 1024
+    normalize: bool = False
+    segment_seconds: float | None = None
+    overlap: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("sample_rate", "num_codebooks", "codebook_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"'{name}' is {getattr(self, name)}; make it 1 or more.")
+        if not 0.0 <= self.overlap < 1.0:
+            raise ValueError(f"'overlap' is {self.overlap}; give a fraction from 0 to below 1.")
+        if self.segment_seconds is not None and self.segment_length < 1:  # type: ignore[operator]
+            raise ValueError(f"'segment_seconds' is {self.segment_seconds}; make it a sample or longer.")
+
+    @property
+    def segment_length(self) -> int | None:
+        """Samples per segment; None when a sound is one segment."""
+        return None if self.segment_seconds is None else round(self.segment_seconds * self.sample_rate)
+
+    @property
+    def segment_stride(self) -> int | None:
+        """Samples from the start of one segment to the start of the next."""
+        return None if self.segment_length is None else max(1, round((1.0 - self.overlap) * self.segment_length))
+
+    @property
+    def rvq(self) -> RVQConfig:
+        return RVQConfig(self.num_codebooks, self.codebook_size, dim=self.dimension)
+
+
+class ScaledCodes(NamedTuple):
+    """One segment. codes: [B, K, T]; scale: [B, 1, 1], the loudness taken out (1 unless the model normalizes)."""
+
+    codes: Tensor
+    scale: Tensor
+
+
+class Encodec(Codec):
+    """`encode` and `decode` raise ModelError when `normalize` is set: codes alone do not say how loud they are."""
+
+    def __init__(self, config: EncodecConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.sample_rate = config.sample_rate
+        self.channels = config.channels
+        self.hop_length = config.hop_length
+        self.num_codebooks = config.num_codebooks
+        self.codebook_size = config.codebook_size
+        self.encoder = SEANetEncoder(config)
+        self.decoder = SEANetDecoder(config)
+        self.quantizer = ResidualVQ(config.rvq)
+
+    def encode(self, waveform: Tensor, num_codebooks: int | None = None) -> Tensor:
+        self._refuse_if_scaled("encode_scaled")
+        return self.encode_scaled(waveform, num_codebooks).codes
+
+    def decode(self, codes: Tensor) -> Tensor:
+        self._refuse_if_scaled("decode_scaled")
+        return self._synthesize(codes)
+
+    @torch.no_grad()
+    def encode_scaled(self, waveform: Tensor, num_codebooks: int | None = None) -> ScaledCodes:
+        """waveform [B, C, N], one segment -> its codes and loudness."""
+        scale = self._scale(waveform)
+        return ScaledCodes(self.quantizer.encode(self.encoder(waveform / scale), num_codebooks), scale)
+
+    def decode_scaled(self, scaled: ScaledCodes) -> Tensor:
+        """-> waveform [B, C, T * hop_length]."""
+        return self._synthesize(scaled.codes) * scaled.scale
+
+    def forward(self, waveform: Tensor, num_codebooks: int | None = None) -> CodecOutput:
+        scale = self._scale(waveform)
+        quantized, codes, commitment = self.quantizer(self.encoder(waveform / scale), num_codebooks)
+        decoded = self.decoder(quantized) * scale  # [B, C, T * hop_length]
+        return CodecOutput(decoded[..., : waveform.shape[-1]], codes, commitment)
+
+    def codebooks(self) -> Tensor:
+        return self.quantizer.codebooks()
+
+    def fold_weight_norm(self) -> Encodec:
+        """For inference: the same function with plain weights, in place. `config.norm` then says "none"."""
+        if self.config.norm == "weight_norm":
+            fold_weight_norm(self)
+            self.config = replace(self.config, norm="none")
+        return self
+
+    def _synthesize(self, codes: Tensor) -> Tensor:
+        if codes.ndim != 3 or not 1 <= codes.shape[1] <= self.num_codebooks or not codes.shape[2]:
+            expected = f"[batch, 1 to {self.num_codebooks}, 1 or more frames]"
+            raise InputError(f"codes have the shape {list(codes.shape)}; give {expected}.")
+        return self.decoder(self.quantizer.decode(codes))
+
+    def _scale(self, waveform: Tensor) -> Tensor:
+        """[B, C, N] -> [B, 1, 1]: RMS of the mono mix + 1e-8, or 1."""
+        if waveform.ndim != 3 or waveform.shape[1] != self.channels or not waveform.shape[2]:
+            expected = f"[batch, {self.channels}, 1 or more samples]"
+            raise InputError(f"the waveform has the shape {list(waveform.shape)}; give {expected}.")
+        if not self.config.normalize:
+            return waveform.new_ones(waveform.shape[0], 1, 1)
+        mono = waveform.mean(dim=1, keepdim=True)  # [B, 1, N]
+        return mono.square().mean(dim=-1, keepdim=True).sqrt() + 1e-8
+
+    def _refuse_if_scaled(self, instead: str) -> None:
+        if self.config.normalize:
+            raise ModelError(f"this codec keeps the loudness beside its codes; call {instead} instead.")
+
+
+ENCODEC_24KHZ = EncodecConfig()
+
+ENCODEC_48KHZ = EncodecConfig(
+    sample_rate=48_000,
+    channels=2,
+    num_codebooks=16,
+    causal=False,
+    norm="time_group_norm",
+    normalize=True,
+    segment_seconds=1.0,
+    overlap=0.01,
+)
+
+# The codecs of AudioGen and MusicGen, 50 frames per second. A published file names its own pad_mode: believe the file.
+AUDIOGEN_16KHZ = EncodecConfig(
+    sample_rate=16_000,
+    num_filters=64,
+    num_codebooks=4,
+    codebook_size=2048,
+    causal=False,
+    true_skip=True,
+    pad_mode="constant",
+)
+
+MUSICGEN_32KHZ = replace(AUDIOGEN_16KHZ, sample_rate=32_000, ratios=(8, 5, 4, 4))

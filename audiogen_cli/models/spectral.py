@@ -1,0 +1,176 @@
+"""The codec for small budgets: all of its work is matrix products at the frame rate (after Vocos, 2306.00814).
+
+    waveform --> log magnitudes of short and long STFTs --> ConvNeXt --> RVQ --> ConvNeXt --> magnitude and phase --> waveform
+      [N]          [features, T]                            [D, T]      [K, T]              at `subframes` x the frame rate
+
+The analysis takes one long window a frame for pitch and several short ones for time. The decoder's last blocks run at a
+multiple of the frame rate, so that its synthesis window is short enough for a click to stay a click. Phase is not coded:
+the decoder invents a fitting one, which is what its adversarial training teaches it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from audiogen_cli.models.codec import Codec, CodecOutput
+from audiogen_cli.ops.stft import frame_stft, overlap_add
+from audiogen_cli.quantizers.rvq import ResidualVQ, RVQConfig
+
+
+@dataclass(frozen=True)
+class SpectralConfig:
+    sample_rate: int = 16_000
+    channels: int = 1
+    hop_length: int = 320
+    analysis_ffts: tuple[int, ...] = (1024, 256)
+    analysis_hops: tuple[int, ...] = (320, 80)
+    encoder_dim: int = 384
+    encoder_layers: int = 3
+    decoder_dim: int = 512
+    decoder_layers: int = 4
+    subframes: int = 2
+    subframe_dim: int = 384
+    subframe_layers: int = 2
+    synthesis_fft: int = 640
+    kernel_size: int = 7
+    expansion: int = 3
+    latent_dim: int = 128
+    num_codebooks: int = 12
+    codebook_size: int = 1024
+    codebook_decay: float = 0.99
+    dead_code_threshold: float = 0.1
+
+    def __post_init__(self) -> None:
+        if len(self.analysis_ffts) != len(self.analysis_hops) or any(self.hop_length % h for h in self.analysis_hops):
+            raise ValueError("analysis_hops must divide hop_length, one for each of analysis_ffts.")
+        if self.hop_length % self.subframes or self.synthesis_fft < self.hop_length // self.subframes:
+            raise ValueError("subframes must divide hop_length, and synthesis_fft must cover a subframe.")
+
+    @property
+    def analysis_features(self) -> int:
+        per_hop = zip(self.analysis_ffts, self.analysis_hops, strict=True)
+        return self.channels * sum((n_fft // 2 + 1) * (self.hop_length // hop) for n_fft, hop in per_hop)
+
+
+class ConvNeXtBlock(nn.Module):
+    """Depthwise convolution over time, then a pointwise network; the residual branch starts small (2201.03545)."""
+
+    def __init__(self, dim: int, hidden: int, kernel_size: int, scale: float) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv1d(dim, dim, kernel_size, padding=kernel_size // 2, groups=dim)
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.expand = nn.Linear(dim, hidden)
+        self.project = nn.Linear(hidden, dim)
+        self.scale = nn.Parameter(torch.full((dim,), scale))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [B, T, D] -> [B, T, D]."""
+        branch = self.depthwise(x.transpose(1, 2)).transpose(1, 2)
+        branch = self.project(nn.functional.gelu(self.expand(self.norm(branch))))
+        return x + self.scale * branch
+
+
+def _blocks(layers: int, dim: int, config: SpectralConfig) -> nn.Sequential:
+    return nn.Sequential(
+        *(ConvNeXtBlock(dim, dim * config.expansion, config.kernel_size, 1.0 / layers) for _ in range(layers))
+    )
+
+
+class SpectralEncoder(nn.Module):
+    def __init__(self, config: SpectralConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embed = nn.Linear(config.analysis_features, config.encoder_dim)
+        self.norm = nn.LayerNorm(config.encoder_dim, eps=1e-6)
+        self.blocks = _blocks(config.encoder_layers, config.encoder_dim, config)
+        self.final_norm = nn.LayerNorm(config.encoder_dim, eps=1e-6)
+        self.project = nn.Linear(config.encoder_dim, config.latent_dim)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """waveform [B, C, N] -> latent [B, D, T]."""
+        x = self.blocks(self.norm(self.embed(self.features(waveform))))
+        return self.project(self.final_norm(x)).transpose(1, 2)
+
+    @torch.autocast("cpu", enabled=False)
+    @torch.autocast("cuda", enabled=False)
+    def features(self, waveform: Tensor) -> Tensor:
+        """waveform [B, C, N] -> log magnitudes [B, T, features]; silence is 0, full scale about 1."""
+        config = self.config
+        samples = waveform.shape[-1]
+        whole = nn.functional.pad(waveform, (0, -samples % config.hop_length))
+        parts = []
+        for n_fft, hop in zip(config.analysis_ffts, config.analysis_hops, strict=True):
+            magnitude = frame_stft(whole, n_fft, hop).abs() * (4.0 / n_fft)  # [B, C, F, T * hop_length / hop]
+            level = (1.0 + magnitude.clamp_min(1e-5).log() / math.log(1e5)).transpose(-1, -2)
+            batch, channels, short_frames, bins = level.shape
+            per_frame = config.hop_length // hop
+            level = level.reshape(batch, channels, short_frames // per_frame, per_frame * bins)
+            parts.append(level.transpose(1, 2).flatten(2))  # [B, T, C * per_frame * F]
+        return torch.cat(parts, -1)
+
+
+class SpectralDecoder(nn.Module):
+    def __init__(self, config: SpectralConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embed = nn.Conv1d(config.latent_dim, config.decoder_dim, config.kernel_size, padding=config.kernel_size // 2)
+        self.norm = nn.LayerNorm(config.decoder_dim, eps=1e-6)
+        self.blocks = _blocks(config.decoder_layers, config.decoder_dim, config)
+        self.split = nn.Linear(config.decoder_dim, config.subframes * config.subframe_dim)
+        self.subframe_blocks = _blocks(config.subframe_layers, config.subframe_dim, config)
+        self.final_norm = nn.LayerNorm(config.subframe_dim, eps=1e-6)
+        self.head = nn.Linear(config.subframe_dim, config.channels * 2 * (config.synthesis_fft // 2 + 1))
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """latent [B, D, T] -> waveform [B, C, T * hop_length]."""
+        x = self.blocks(self.norm(self.embed(latent).transpose(1, 2)))  # [B, T, D]
+        x = self.split(x)
+        x = x.reshape(x.shape[0], -1, self.config.subframe_dim)  # [B, T * subframes, D]
+        x = self.head(self.final_norm(self.subframe_blocks(x)))
+        return self.synthesize(x.float())
+
+    def synthesize(self, x: Tensor) -> Tensor:
+        """x [B, T', C * 2 * F], log magnitudes and phases -> waveform [B, C, N]."""
+        config = self.config
+        x = x.reshape(*x.shape[:2], config.channels, 2, -1).permute(3, 0, 2, 4, 1)  # [2, B, C, F, T']
+        magnitude = x[0].clamp_max(7.0).exp()
+        spectrum = torch.polar(magnitude, x[1])
+        waveform = overlap_add(spectrum.flatten(0, 1), config.hop_length // config.subframes)
+        return waveform.reshape(-1, config.channels, waveform.shape[-1])
+
+
+class SpectralCodec(Codec):
+    def __init__(self, config: SpectralConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.sample_rate, self.channels, self.hop_length = config.sample_rate, config.channels, config.hop_length
+        self.num_codebooks, self.codebook_size = config.num_codebooks, config.codebook_size
+        self.encoder = SpectralEncoder(config)
+        self.quantizer = ResidualVQ(
+            RVQConfig(
+                config.num_codebooks,
+                config.codebook_size,
+                config.latent_dim,
+                config.codebook_decay,
+                dead_code_threshold=config.dead_code_threshold,
+            )
+        )
+        self.decoder = SpectralDecoder(config)
+
+    def encode(self, waveform: Tensor, num_codebooks: int | None = None) -> Tensor:
+        return self.quantizer.encode(self.encoder(waveform), num_codebooks)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        return self.decoder(self.quantizer.decode(codes))
+
+    def forward(self, waveform: Tensor, num_codebooks: int | None = None) -> CodecOutput:
+        quantized, codes, commitment = self.quantizer(self.encoder(waveform), num_codebooks)
+        decoded = self.decoder(quantized)[..., : waveform.shape[-1]]
+        return CodecOutput(decoded, codes, commitment)
+
+    def codebooks(self) -> Tensor:
+        return self.quantizer.codebooks()

@@ -1,0 +1,143 @@
+"""Multi-head attention, and the cache that lets a sequence be read in pieces.
+
+The cache is an argument, never module state: whoever runs the loop owns it. Queries of a later piece stand at the end
+of the keys, so the causal mask is aligned bottom-right: query i of a piece after n cached steps sees keys 0 .. n + i.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class LayerCache:
+    """Keys and values [B, H, capacity, D/H] of one layer, written in place."""
+
+    def __init__(self, like: Tensor, batch: int, num_heads: int, capacity: int, head_dim: int) -> None:
+        self.keys = like.new_zeros(batch, num_heads, capacity, head_dim)
+        self.values = like.new_zeros(batch, num_heads, capacity, head_dim)
+
+    def append(self, keys: Tensor, values: Tensor, start: int) -> tuple[Tensor, Tensor]:
+        """Stores a piece [B, H, S, D/H] at `start`; returns everything up to its end."""
+        end = start + keys.shape[2]
+        self.keys[:, :, start:end] = keys
+        self.values[:, :, start:end] = values
+        return self.keys[:, :, :end], self.values[:, :, :end]
+
+
+class KVCache:
+    """What the layers remember between calls.
+
+    length: steps already read, the condition's prefix included.
+    hidden: bool [B, L], keys of the prefix that nobody may see; None if there are none.
+    memory: what cross-attention reads, one entry a layer, computed at the first call.
+    """
+
+    def __init__(self, like: Tensor, num_layers: int, batch: int, num_heads: int, capacity: int, head_dim: int) -> None:
+        self.layers = [LayerCache(like, batch, num_heads, capacity, head_dim) for _ in range(num_layers)]
+        self.capacity = capacity
+        self.length = 0
+        self.hidden: Tensor | None = None
+        self.memory: list[Memory] | None = None
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Keys and values [B, H, L, D/H] for cross-attention; bias [B, 1, 1, L], 0 or -inf, or None: all may be seen."""
+
+    keys: Tensor
+    values: Tensor
+    bias: Tensor | None
+
+
+def causal_bias(num_queries: int, num_keys: int, like: Tensor, hidden: Tensor | None = None) -> Tensor | None:
+    """Added to the scores, [B or 1, 1, Q, K]: -inf for the future and for `hidden` [B, K] keys; None for nothing.
+
+    A position always sees itself, so that a row whose keys are all hidden has a finite (and unused) result.
+    """
+    if num_queries == 1 and hidden is None:
+        return None
+    query = torch.arange(num_keys - num_queries, num_keys, device=like.device)[:, None]  # [Q, 1], bottom-right aligned
+    key = torch.arange(num_keys, device=like.device)
+    masked = (key > query)[None, None]  # [1, 1, Q, K]
+    if hidden is not None:
+        masked = masked | (hidden[:, None, None, :] & (key != query))  # [B, 1, Q, K]
+    return like.new_zeros(masked.shape).masked_fill_(masked, -torch.inf)
+
+
+class Rotary:
+    """Rotary positions (RoFormer, 2104.09864): pairs (x_i, x_{i + half}) turned by position * base^(-i / half)."""
+
+    def __init__(self, position: Tensor, head_dim: int, like: Tensor, base: float = 10000.0) -> None:
+        half = head_dim // 2
+        rate = base ** (-torch.arange(half, device=like.device, dtype=torch.float32) / half)
+        angle = position[..., None] * rate  # [S, half] or [B, S, half]
+        if angle.dim() == 3:
+            angle = angle[:, None]  # [B, 1, S, half]: the same for every head
+        self.cos, self.sin = angle.cos().to(like.dtype), angle.sin().to(like.dtype)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        first, second = x.chunk(2, dim=-1)  # [B, H, S, half] each
+        return torch.cat([first * self.cos - second * self.sin, first * self.sin + second * self.cos], dim=-1)
+
+
+class Attention(nn.Module):
+    """Multi-head attention; queries, keys and values are all projected from what the caller has normalised.
+
+    One matrix [3 D, D] holds the three projections, in that order.
+    """
+
+    def __init__(self, dim: int, num_heads: int, bias: bool = False) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.in_proj = nn.Linear(dim, 3 * dim, bias=bias)
+        self.out_proj = nn.Linear(dim, dim, bias=bias)
+
+    def _heads(self, x: Tensor) -> Tensor:
+        batch, steps = x.shape[:2]
+        return x.view(batch, steps, self.num_heads, -1).transpose(1, 2)  # [B, H, S, D/H]
+
+    def _attend(self, query: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None, causal: bool = False) -> Tensor:
+        x = F.scaled_dot_product_attention(query, keys, values, attn_mask=bias, is_causal=causal)  # [B, H, S, D/H]
+        return self.out_proj(x.transpose(1, 2).flatten(2))  # [B, S, D]
+
+
+class SelfAttention(Attention):
+    """Causal attention of a piece of the sequence to itself and to what the cache holds."""
+
+    def forward(
+        self,
+        x: Tensor,
+        bias: Tensor | None = None,
+        rotary: Rotary | None = None,
+        cache: LayerCache | None = None,
+        start: int = 0,
+    ) -> Tensor:
+        """x [B, S, D] -> [B, S, D]. bias: of `causal_bias`; None is plainly causal: an empty cache, or one step."""
+        query, keys, values = map(self._heads, self.in_proj(x).chunk(3, dim=-1))
+        if rotary is not None:
+            query, keys = rotary(query), rotary(keys)
+        if cache is not None:
+            keys, values = cache.append(keys, values, start)
+        return self._attend(query, keys, values, bias, causal=bias is None and query.shape[2] > 1)
+
+
+class CrossAttention(Attention):
+    """Attention to a condition whose keys and values are projected once."""
+
+    def project(self, memory: Tensor, bias: Tensor | None) -> Memory:
+        """memory [B, L, D]: the condition, already of the model's width."""
+        dim = memory.shape[-1]
+        in_bias = None if self.in_proj.bias is None else self.in_proj.bias[dim:]
+        keys, values = F.linear(memory, self.in_proj.weight[dim:], in_bias).chunk(2, dim=-1)
+        return Memory(self._heads(keys), self._heads(values), bias)
+
+    def forward(self, x: Tensor, memory: Memory) -> Tensor:
+        """x [B, S, D] -> [B, S, D]."""
+        dim = x.shape[-1]
+        in_bias = None if self.in_proj.bias is None else self.in_proj.bias[:dim]
+        query = self._heads(F.linear(x, self.in_proj.weight[:dim], in_bias))
+        return self._attend(query, memory.keys, memory.values, memory.bias)

@@ -1,0 +1,93 @@
+"""Short-time Fourier transforms and mel spectra. Every function here works on any device and never in half precision.
+
+Two ways of placing the frames:
+
+    stft(center=True)      frame t is centred on sample t * hop: 1 + N // hop frames (losses, metrics, pictures)
+    frame_stft             frame t is centred on the middle of samples [t * hop, (t + 1) * hop): exactly ceil(N / hop) frames,
+                           one for each codec frame; `overlap_add` is its inverse
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def stft(
+    waveform: Tensor, n_fft: int, hop_length: int, window_length: int | None = None, center: bool = True
+) -> Tensor:
+    """waveform [..., N] -> complex [..., F = n_fft // 2 + 1, T], Hann window, padded by reflection where that fits."""
+    shape = waveform.shape
+    flat = waveform.reshape(-1, shape[-1]).float()
+    if center and shape[-1] <= n_fft // 2:  # reflection needs more samples than it mirrors
+        flat = F.pad(flat, (0, n_fft // 2 + 1 - shape[-1]))
+    window = torch.hann_window(window_length or n_fft, device=flat.device)
+    spectrum = torch.stft(
+        flat, n_fft, hop_length, window_length or n_fft, window, center=center, pad_mode="reflect", return_complex=True
+    )
+    return spectrum.reshape(*shape[:-1], *spectrum.shape[-2:])
+
+
+def frame_stft(waveform: Tensor, n_fft: int, hop_length: int) -> Tensor:
+    """waveform [..., N] -> complex [..., F, T = ceil(N / hop_length)]; silence is assumed on both sides."""
+    *batch, samples = waveform.shape
+    frames = -(-samples // hop_length)
+    left = (n_fft - hop_length) // 2
+    right = (frames - 1) * hop_length + n_fft - left - samples
+    padded = F.pad(waveform.float(), (left, right))
+    windows = padded.unfold(-1, n_fft, hop_length)  # [..., T, n_fft]
+    window = torch.hann_window(n_fft, device=waveform.device)
+    return torch.fft.rfft(windows * window).transpose(-1, -2)
+
+
+def overlap_add(spectrum: Tensor, hop_length: int) -> Tensor:
+    """complex [B, F, T] -> waveform [B, T * hop_length], the least-squares inverse of `frame_stft`."""
+    n_fft = 2 * (spectrum.shape[-2] - 1)
+    frames = spectrum.shape[-1]
+    window = torch.hann_window(n_fft, device=spectrum.device)
+    windows = torch.fft.irfft(spectrum.transpose(-1, -2), n_fft) * window  # [B, T, n_fft]
+    length = (frames - 1) * hop_length + n_fft
+    total = _fold(windows, length, hop_length)
+    envelope = _fold((window * window).expand(1, frames, n_fft), length, hop_length)
+    left = (n_fft - hop_length) // 2
+    kept = slice(left, left + frames * hop_length)
+    return total[:, kept] / envelope[:, kept].clamp_min(1e-8)
+
+
+def _fold(windows: Tensor, length: int, hop_length: int) -> Tensor:
+    """[B, T, n_fft] -> [B, length], frames added where they overlap."""
+    n_fft = windows.shape[-1]
+    folded = F.fold(windows.transpose(1, 2), (1, length), kernel_size=(1, n_fft), stride=(1, hop_length))
+    return folded[:, 0, 0]
+
+
+@functools.lru_cache(maxsize=32)
+def mel_filter_bank(
+    sample_rate: int, n_fft: int, num_mels: int, f_min: float = 0.0, f_max: float | None = None
+) -> Tensor:
+    """[num_mels, n_fft // 2 + 1] triangles on the HTK mel scale, peak 1 (callers must not write into it)."""
+    low, high = (2595.0 * math.log10(1.0 + f / 700.0) for f in (f_min, f_max or sample_rate / 2))
+    edges = 700.0 * (10.0 ** (torch.linspace(low, high, num_mels + 2, dtype=torch.float64) / 2595.0) - 1.0)
+    bins = torch.linspace(0, sample_rate / 2, n_fft // 2 + 1, dtype=torch.float64)
+    rising = (bins - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
+    falling = (edges[2:, None] - bins) / (edges[2:] - edges[1:-1])[:, None]
+    return torch.minimum(rising, falling).clamp_min(0.0).float()
+
+
+def mel_spectrogram(
+    waveform: Tensor, sample_rate: int, n_fft: int, hop_length: int, num_mels: int, f_max: float | None = None
+) -> Tensor:
+    """waveform [..., N] -> mel magnitudes [..., num_mels, T]; a full-scale sine has a magnitude of about 1."""
+    magnitude = stft(waveform, n_fft, hop_length).abs() * (4.0 / n_fft)
+    return mel_filter_bank(sample_rate, n_fft, num_mels, 0.0, f_max).to(magnitude.device) @ magnitude
+
+
+def log_mel(
+    waveform: Tensor, sample_rate: int, n_fft: int, hop_length: int, num_mels: int, floor: float = 1e-5
+) -> Tensor:
+    """Natural logarithm of `mel_spectrogram`, floored: [..., num_mels, T]."""
+    return mel_spectrogram(waveform, sample_rate, n_fft, hop_length, num_mels).clamp_min(floor).log()

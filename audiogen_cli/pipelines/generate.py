@@ -1,0 +1,224 @@
+"""Prompt -> conditions -> codes -> waveform, in windows for long audio; and the same from the end of a recording.
+
+The language model hears at most `window` frames. Longer sound is made in hops: each one keeps the last window - stride
+frames as its prompt and adds `stride` new ones (AudioCraft's extend_stride; here half a window unless told otherwise).
+
+    |---------- window ----------|
+                 |-- prompt -----|-- stride --|
+                              |-- prompt -----|-- stride --|
+
+What an item becomes depends on its own text, seed and lengths alone: text is encoded and codes are decoded one by one,
+and models/decoding.py keeps the batch out of the codes. Window w of seed s draws from a generator seeded by (s, w).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+from audiogen_cli.conditioners.base import Condition
+from audiogen_cli.data import audio
+from audiogen_cli.errors import AudioError, InputError
+from audiogen_cli.hub.catalog import Model
+from audiogen_cli.models.decoding import Sampling, decode
+from audiogen_cli.pipelines.recipe import check_prompt
+
+T = TypeVar("T")
+Y = TypeVar("Y")
+
+MIN_PROMPT_SECONDS = 0.1
+_SEAM_SECONDS = 0.01
+
+
+class Progress(NamedTuple):
+    """Frames done and to do of each of `sounds` sounds, which advance together."""
+
+    done_frames: int
+    total_frames: int
+    sounds: int
+
+
+def generate(
+    model: Model,
+    prompts: Sequence[str],
+    seconds: float,
+    seeds: Sequence[int],
+    sampling: Sampling | None = None,
+    normalize: audio.Normalization = "loudness",
+    fade: float = 0.01,
+    stride_seconds: float | None = None,
+) -> Generator[Progress, None, list[Tensor]]:
+    """One sound per prompt and seed. Yields Progress; returns waveforms [C, N] on the CPU at the model's rate.
+
+    sampling: None is the model's own. With normalize "none" and fade 0 the decoder's samples come as they are.
+    Raises InputError when the prompts or numbers cannot be used.
+    """
+    _check(prompts, seconds, seeds)
+    num_samples = round(seconds * model.sample_rate)
+    num_frames = model.codec.num_frames(num_samples)
+    nothing = torch.empty(len(seeds), model.lm.config.num_codebooks, 0, dtype=torch.int64)
+    steps = _codes(model, hear(model, prompts), nothing, num_frames, seeds, sampling or model.sampling, stride_seconds)
+    codes = yield from _mapped(steps, lambda done: Progress(done, num_frames, len(seeds)))
+    sounds = [waveform[:, :num_samples] for waveform in _sound(model, codes)]
+    sounds = [audio.normalize(waveform, model.sample_rate, normalize) for waveform in sounds]
+    return [audio.fade(waveform, model.sample_rate, fade) for waveform in sounds]
+
+
+def continue_audio(
+    model: Model,
+    waveform: Tensor,
+    sample_rate: int,
+    text: str = "",
+    seconds: float = 5.0,
+    seeds: Sequence[int] = (0,),
+    sampling: Sampling | None = None,
+    fade: float = 0.01,
+    stride_seconds: float | None = None,
+) -> Generator[Progress, None, list[Tensor]]:
+    """`seconds` of new sound after waveform [C, N], once per seed; `text` steers it, with "" the recording alone does.
+
+    Returns waveforms [C, N + new] at the recording's own rate and channels, whose first N samples are the recording's
+    own. The first 10 ms after the seam blend from the recording, played backwards, into the new sound; `fade` is at the
+    end only. Raises AudioError when the recording is shorter than 0.1 s.
+    """
+    _check([text] * len(seeds), seconds, seeds, empty=True)
+    if waveform.shape[1] < MIN_PROMPT_SECONDS * sample_rate:
+        length = waveform.shape[1] / sample_rate
+        raise AudioError(
+            f"the recording to continue lasts {length:.3g} s; give one of at least {MIN_PROMPT_SECONDS} s."
+        )
+    prompt = _listen(model, waveform, sample_rate, stride_seconds)  # [1, K, P]
+    start, new_frames = prompt.shape[2], model.codec.num_frames(round(seconds * model.sample_rate))
+    prompt = prompt.expand(len(seeds), -1, -1)
+    condition = hear(model, [text] * len(seeds))
+    total = start + new_frames
+    steps = _codes(model, condition, prompt, total, seeds, sampling or model.sampling, stride_seconds)
+    codes = yield from _mapped(steps, lambda done: Progress(max(0, done - start), new_frames, len(seeds)))
+    seam, num_samples = start * model.codec.hop_length, round(seconds * sample_rate)
+    made = [
+        audio.remix(_after(sound, seam, model.sample_rate, sample_rate), len(waveform))
+        for sound in _sound(model, codes)
+    ]
+    return [_joined(waveform, new[:, :num_samples], sample_rate, fade) for new in made]
+
+
+def finish(steps: Generator[Any, None, T]) -> T:
+    """Runs a generator to its end and returns what it returns."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+
+
+@torch.inference_mode()
+def hear(model: Model, prompts: Sequence[str]) -> Condition:
+    """The prompts as one condition, each encoded alone so that the others cannot touch its bits."""
+    return Condition.cat([model.text([prompt]) for prompt in prompts])
+
+
+def windows(total: int, window: int, stride: int) -> Iterator[tuple[int, int]]:
+    """The stretches [start, end) that the language model hears, one after the other."""
+    start = 0
+    while start + window < total:
+        yield start, start + window
+        start += stride
+    yield start, total
+
+
+def window_seed(seed: int, window: int) -> int:
+    """The seed of one window's generator, 63 bits."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{window}".encode()).digest()[:8], "big") >> 1
+
+
+def _check(prompts: Sequence[str], seconds: float, seeds: Sequence[int], empty: bool = False) -> None:
+    if isinstance(prompts, str):
+        raise InputError("prompts must be a list of texts; put the one text in brackets.")
+    if len(prompts) != len(seeds) or not prompts:
+        raise InputError(f"{len(prompts)} prompts need as many seeds, not {len(seeds)}; give one seed for each.")
+    if not seconds > 0:
+        raise InputError(f"the length must be positive, not {seconds} s; ask for more.")
+    try:
+        for prompt in prompts:
+            check_prompt(prompt, empty)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def _stride(model: Model, stride_seconds: float | None) -> int:
+    """New frames of a hop: at least one, fewer than the window."""
+    window = model.window_frames
+    if stride_seconds is None:
+        return max(1, window // 2)
+    return min(max(1, round(stride_seconds * model.codec.frame_rate)), max(1, window - 1))
+
+
+def _codes(
+    model: Model,
+    condition: Condition,
+    codes: Tensor,
+    num_frames: int,
+    seeds: Sequence[int],
+    sampling: Sampling,
+    stride_seconds: float | None,
+) -> Generator[int, None, Tensor]:
+    """codes [B, K, P] (P at most a window - stride) -> [B, K, num_frames], window by window; yields the frames done."""
+    for index, (start, end) in enumerate(windows(num_frames, model.window_frames, _stride(model, stride_seconds))):
+        known = codes[:, :, start:]
+        window_seeds = [window_seed(seed, index) for seed in seeds]
+        prompt = known if known.shape[2] else None
+        steps = decode(model.lm, condition, end - start, window_seeds, sampling, prompt, lanes=model.card.lanes)
+        found = yield from _mapped(steps, lambda done, start=start: start + done)  # type: ignore[misc]
+        codes = torch.cat([codes, found.cpu()[:, :, known.shape[2] :]], dim=2)
+    return codes
+
+
+@torch.inference_mode()
+def _sound(model: Model, codes: Tensor) -> list[Tensor]:
+    """codes [B, K, T] -> B waveforms [C, T * hop_length], decoded one by one."""
+    device = next(model.codec.parameters()).device
+    return [model.codec.decode(item[None].to(device))[0].float().cpu() for item in codes]
+
+
+@torch.inference_mode()
+def _listen(model: Model, waveform: Tensor, sample_rate: int, stride_seconds: float | None) -> Tensor:
+    """The end of a recording [C, N] as codes [1, K, P]; the last frame ends exactly where the recording ends."""
+    codec, room = model.codec, model.window_frames - _stride(model, stride_seconds)
+    tail = waveform[:, -round((room / codec.frame_rate + 1) * sample_rate) :]
+    tail = audio.resample(audio.remix(tail, codec.channels), sample_rate, codec.sample_rate)
+    num_frames = max(1, min(room, tail.shape[1] // codec.hop_length))
+    tail = tail[:, -num_frames * codec.hop_length :]
+    device = next(codec.parameters()).device
+    return codec.encode(tail[None].to(device), model.lm.config.num_codebooks).cpu()
+
+
+def _after(waveform: Tensor, seam: int, source_rate: int, target_rate: int) -> Tensor:
+    """What follows sample `seam` of [C, N], at another rate; what precedes it keeps the resampler's edge away."""
+    return audio.resample(waveform, source_rate, target_rate)[:, round(seam * target_rate / source_rate) :]
+
+
+def _joined(recording: Tensor, new: Tensor, sample_rate: int, fade: float) -> Tensor:
+    """[C, N] and [C, M] -> [C, N + M]; the recording's own samples are not touched."""
+    count = min(round(_SEAM_SECONDS * sample_rate), new.shape[1], recording.shape[1])
+    share = torch.linspace(0, 1, count + 2)[1:-1]
+    mirrored = recording[:, -count:].flip(1)
+    blended = mirrored + (new[:, :count] - mirrored) * share
+    new = torch.cat([blended, new[:, count:]], dim=1)
+    faded = audio.fade(torch.cat([new, new], dim=1), sample_rate, fade)[:, new.shape[1] :]  # at the end only
+    return torch.cat([recording, faded], dim=1)
+
+
+def _mapped(steps: Generator[Y, None, T], function: Callable[[Y], Any]) -> Generator[Any, None, T]:
+    """`yield from`, with a function applied to what is yielded."""
+    while True:
+        try:
+            value = next(steps)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        yield function(value)

@@ -1,0 +1,95 @@
+"""Residual vector quantization (SoundStream, 2107.03312, algorithm 1).
+
+    residual_1 = z;   codes_k = nearest(residual_k);   residual_{k+1} = residual_k - embed_k[codes_k];   z_q = sum of entries
+
+The commitment loss |residual_k - sg(entry)|^2 is taken at every stage on a residual whose gradient reaches z: the entries
+subtracted on the way are constants. (EnCodec's published training code loses this gradient after the first stage.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from audiogen_cli.quantizers.vq import VectorQuantizer
+
+
+@dataclass(frozen=True)
+class RVQConfig:
+    """`dead_code_threshold` is a count per training batch, averaged over batches."""
+
+    num_codebooks: int
+    codebook_size: int
+    dim: int
+    decay: float = 0.99
+    kmeans_iterations: int = 10
+    dead_code_threshold: float = 2.0
+
+    def __post_init__(self) -> None:
+        if min(self.num_codebooks, self.codebook_size, self.dim) < 1:
+            raise ValueError("num_codebooks, codebook_size and dim must be 1 or more.")
+
+
+class RVQOutput(NamedTuple):
+    """quantized: [B, D, T], its gradient passed straight through; codes: [B, K, T]; commitment: scalar."""
+
+    quantized: Tensor
+    codes: Tensor
+    commitment: Tensor
+
+
+class ResidualVQ(nn.Module):
+    def __init__(self, config: RVQConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.stages = nn.ModuleList(
+            VectorQuantizer(
+                config.codebook_size, config.dim, config.decay, config.kmeans_iterations, config.dead_code_threshold
+            )
+            for _ in range(config.num_codebooks)
+        )
+
+    def forward(self, latent: Tensor, num_codebooks: int | None = None) -> RVQOutput:
+        """latent [B, D, T]; in training mode the codebooks in use learn from it."""
+        vectors = latent.transpose(1, 2)  # [B, T, D]
+        residual = vectors.float()
+        codes, losses = [], []
+        for stage in self._first(num_codebooks):
+            flat = residual.detach().reshape(-1, residual.shape[-1])
+            found = stage.learn(flat) if self.training else stage.encode(flat)
+            found = found.view(residual.shape[:-1])
+            entry = stage.decode(found).detach()
+            losses.append(F.mse_loss(residual, entry))
+            residual = residual - entry
+            codes.append(found)
+        quantized = vectors + (vectors.float() - residual - vectors).detach()  # straight-through estimator
+        return RVQOutput(quantized.transpose(1, 2), torch.stack(codes, 1), torch.stack(losses).sum())
+
+    @torch.no_grad()
+    def encode(self, latent: Tensor, num_codebooks: int | None = None) -> Tensor:
+        """latent [B, D, T] -> codes [B, K, T]."""
+        residual = latent.transpose(1, 2).float()
+        codes = []
+        for stage in self._first(num_codebooks):
+            codes.append(stage.encode(residual))
+            residual = residual - stage.decode(codes[-1])
+        return torch.stack(codes, 1)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """codes [B, K', T], K' <= K -> [B, D, T]: the sum of the entries."""
+        stages = self._first(codes.shape[1])
+        return torch.stack([stage.decode(codes[:, k]) for k, stage in enumerate(stages)]).sum(0).transpose(1, 2)
+
+    def codebooks(self) -> Tensor:
+        """[K, V, D]."""
+        return torch.stack([stage.embed for stage in self.stages])  # type: ignore[arg-type]
+
+    def _first(self, num_codebooks: int | None) -> list[VectorQuantizer]:
+        wanted = self.config.num_codebooks if num_codebooks is None else num_codebooks
+        if not 1 <= wanted <= self.config.num_codebooks:
+            raise ValueError(f"num_codebooks must be between 1 and {self.config.num_codebooks}, not {wanted}.")
+        return list(self.stages)[:wanted]  # type: ignore[arg-type]

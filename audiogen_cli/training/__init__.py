@@ -1,0 +1,1 @@
+"""One loop, one training step per file."""

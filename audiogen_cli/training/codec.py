@@ -1,0 +1,239 @@
+"""Training a codec: the generator step and the discriminator step (EnCodec, 2210.13438 section 3.4).
+
+    batch --codec--> decoded --losses--> balancer --> codec
+                        |
+                        `--> MS-STFT discriminator (after `adversarial_start` steps) --> adversarial, feature matching
+
+The reconstruction losses work alone first; the discriminator joins once they have settled. From `freeze_codes_at` on only
+the decoder learns, so that the codes keep their meaning and a language model can already be trained on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from audiogen_cli.data import audio, image
+from audiogen_cli.data.recordings import Recordings
+from audiogen_cli.errors import ConfigError
+from audiogen_cli.hub import checkpoint
+from audiogen_cli.metrics import similarity
+from audiogen_cli.models.codec import Codec
+from audiogen_cli.models.discriminators import MSSTFTDiscriminator, MSSTFTDiscriminatorConfig
+from audiogen_cli.models.encodec import Encodec, EncodecConfig
+from audiogen_cli.models.spectral import SpectralCodec, SpectralConfig
+from audiogen_cli.training import losses
+from audiogen_cli.training.loop import ExponentialAverage, LoopConfig
+
+
+@dataclass(frozen=True)
+class CodecLossConfig:
+    """Shares of the gradient that reaches the decoded waveform; `commitment` is added outside the balancer."""
+
+    mel: float = 2.0
+    stft: float = 1.0
+    complex: float = 0.5
+    adversarial: float = 1.0
+    feature: float = 2.0
+    commitment: float = 0.25
+
+
+@dataclass(frozen=True)
+class CodecTrainingConfig:
+    """`codebook_choices`: how many codebooks a step uses, drawn with `codebook_odds` (quantizer dropout); () is all."""
+
+    seconds: float = 1.0
+    codebook_choices: tuple[int, ...] = ()
+    codebook_odds: tuple[float, ...] = ()
+    adversarial_start: int = 3_000
+    discriminator_every: int = 1
+    discriminator_learning_rate: float = 3e-4
+    freeze_codes_at: int | None = None
+    mix_probability: float = 0.3
+    gain_db: tuple[float, float] = (-12.0, 6.0)
+    losses: CodecLossConfig = field(default_factory=CodecLossConfig)
+    discriminator: MSSTFTDiscriminatorConfig = field(default_factory=MSSTFTDiscriminatorConfig)
+
+    def __post_init__(self) -> None:
+        if len(self.codebook_choices) != len(self.codebook_odds):
+            raise ValueError("codebook_choices and codebook_odds must be equally long.")
+
+
+@dataclass(frozen=True)
+class CodecRecipe:
+    """One of `spectral` and `encodec` says what is built."""
+
+    spectral: SpectralConfig | None = None
+    encodec: EncodecConfig | None = None
+    training: CodecTrainingConfig = field(default_factory=CodecTrainingConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+
+    def __post_init__(self) -> None:
+        if self.spectral is not None and self.encodec is not None:
+            raise ValueError("the recipe names two codecs; keep either [spectral] or [encodec].")
+
+    def build(self) -> Codec:
+        return Encodec(self.encodec) if self.encodec else SpectralCodec(self.spectral or SpectralConfig())
+
+
+class CodecTask:
+    """See `audiogen_cli.training.loop.Task`."""
+
+    def __init__(
+        self, recipe: CodecRecipe, train: Recordings, validation: Sequence[Tensor], source: dict[str, Any], start: Codec | None = None
+    ) -> None:
+        self.recipe, self.config = recipe, recipe.training
+        self.train, self.validation, self.source = train, list(validation), source
+        self.codec = start or recipe.build()
+        self.discriminator = MSSTFTDiscriminator(self.config.discriminator)
+        self.balancer = losses.GradientBalancer(
+            {name: getattr(self.config.losses, name) for name in ("mel", "stft", "complex", "adversarial", "feature")}
+        )
+        self.average = ExponentialAverage(self.codec, recipe.loop.ema_decay)
+        self.modules: dict[str, nn.Module] = {"codec": self.codec, "discriminator": self.discriminator}
+        self.extras: dict[str, Any] = {"average": self.average, "balancer": self.balancer}
+        self.optimizers: dict[str, torch.optim.Optimizer] = {}
+        for size in self.config.codebook_choices:
+            if size > self.codec.num_codebooks:
+                raise ConfigError(f"codebook_choices asks for {size} of {self.codec.num_codebooks} codebooks.")
+
+    def prepare(self, accelerator: Accelerator, config: LoopConfig) -> None:
+        self.accelerator, self.clip_norm = accelerator, config.clip_norm
+        generator = torch.optim.AdamW(self.codec.parameters(), config.learning_rate, (0.8, 0.99), weight_decay=0.0)
+        rate = self.config.discriminator_learning_rate
+        critic = torch.optim.AdamW(self.discriminator.parameters(), rate, (0.8, 0.99), weight_decay=0.0)
+        for optimizer in (generator, critic):
+            for group in optimizer.param_groups:
+                group["initial_lr"] = group["lr"]
+        self.prepared_codec, self.prepared_discriminator, generator, critic = accelerator.prepare(
+            self.codec, self.discriminator, generator, critic
+        )
+        self.average.module.to(accelerator.device)
+        self.optimizers = {"codec": generator, "discriminator": critic}
+
+    def batch(self, step: int) -> Tensor:
+        """[B, C, N]."""
+        generator = torch.Generator().manual_seed(self.recipe.loop.seed * 1_000_003 + step)
+        samples = round(self.config.seconds * self.codec.sample_rate)
+        return torch.stack([self._example(samples, generator) for _ in range(self.recipe.loop.batch_size)])
+
+    def _example(self, samples: int, generator: torch.Generator) -> Tensor:
+        waveform = self.train.crop(samples, generator)
+        if torch.rand((), generator=generator) < self.config.mix_probability:
+            waveform = waveform + self.train.crop(samples, generator)
+        low, high = self.config.gain_db
+        gain = 10.0 ** ((low + (high - low) * float(torch.rand((), generator=generator))) / 20.0)
+        return waveform * gain / max(1.0, gain * float(waveform.abs().max()))
+
+    def step(self, batch: Tensor, step: int) -> dict[str, Tensor | float]:
+        batch = batch.to(self.accelerator.device)
+        if self.config.freeze_codes_at is not None and step >= self.config.freeze_codes_at:
+            self._freeze_codes()
+        with self.accelerator.autocast():
+            decoded, codes, commitment = self.prepared_codec(batch, self._num_codebooks(step))
+        decoded = decoded.float()
+        adversarial = step >= self.config.adversarial_start
+        logged: dict[str, Tensor | float] = {}
+        if adversarial and step % self.config.discriminator_every == 0:
+            logged["discriminator"] = self._discriminator_step(batch, decoded.detach())
+        terms = self._reconstruction(batch, decoded)
+        if adversarial:
+            terms |= self._adversarial(batch, decoded)
+        self._generator_step(terms, decoded, commitment, logged)
+        self.average.update(self.codec, step)
+        usage = similarity.codebook_usage(codes, self.codec.codebook_size)
+        return {**{k: v.detach() for k, v in terms.items()}, "commitment": commitment.detach(), **logged, "codes_in_batch": usage[0].used * self.codec.codebook_size}
+
+    def _num_codebooks(self, step: int) -> int | None:
+        if not self.config.codebook_choices:
+            return None
+        generator = torch.Generator().manual_seed(self.recipe.loop.seed * 1_000_003 + step + 500_009)
+        drawn = torch.multinomial(torch.tensor(self.config.codebook_odds), 1, generator=generator)
+        return self.config.codebook_choices[int(drawn)]
+
+    def _freeze_codes(self) -> None:
+        """Everything before the decoder stops learning; its codebooks too, because they learn only in training mode."""
+        for name, child in self.codec.named_children():
+            if name != "decoder":
+                child.eval().requires_grad_(False)
+
+    def _reconstruction(self, batch: Tensor, decoded: Tensor) -> dict[str, Tensor]:
+        rate = self.codec.sample_rate
+        terms = {
+            "mel": lambda: losses.multi_scale_mel_loss(batch, decoded, rate),
+            "stft": lambda: losses.multi_resolution_stft_loss(batch, decoded),
+            "complex": lambda: losses.complex_stft_loss(batch, decoded),
+        }
+        return {name: term() for name, term in terms.items() if getattr(self.config.losses, name) > 0}
+
+    def _adversarial(self, batch: Tensor, decoded: Tensor) -> dict[str, Tensor]:
+        self.discriminator.requires_grad_(False)
+        with self.accelerator.autocast():
+            fake = self.prepared_discriminator(decoded)
+            with torch.no_grad():
+                real = self.prepared_discriminator(batch)
+        self.discriminator.requires_grad_(True)
+        return {
+            "adversarial": losses.generator_hinge_loss([o.logits for o in fake]),
+            "feature": losses.feature_matching_loss([o.features for o in real], [o.features for o in fake]),
+        }
+
+    def _discriminator_step(self, batch: Tensor, decoded: Tensor) -> Tensor:
+        with self.accelerator.autocast():
+            real, fake = self.prepared_discriminator(batch), self.prepared_discriminator(decoded)
+        loss = losses.discriminator_hinge_loss([o.logits for o in real], [o.logits for o in fake])
+        self.optimizers["discriminator"].zero_grad()
+        self.accelerator.backward(loss)
+        self.accelerator.clip_grad_norm_(self.discriminator.parameters(), self.clip_norm)
+        self.optimizers["discriminator"].step()
+        return loss.detach()
+
+    def _generator_step(
+        self, terms: dict[str, Tensor], decoded: Tensor, commitment: Tensor, logged: dict[str, Tensor | float]
+    ) -> None:
+        self.optimizers["codec"].zero_grad()
+        if commitment.requires_grad:
+            self.accelerator.backward(self.config.losses.commitment * commitment, retain_graph=True)
+        self.balancer.backward(terms, decoded)
+        logged["gradient_norm"] = self.accelerator.clip_grad_norm_(self.codec.parameters(), self.clip_norm)
+        self.optimizers["codec"].step()
+
+    @torch.no_grad()
+    def evaluate(self, folder: Path, step: int) -> dict[str, float]:
+        """Held-out recordings through the averaged codec at each of the trained rates; the first ones are written out."""
+        codec: Codec = self.average.module  # type: ignore[assignment]
+        sizes = self.config.codebook_choices or (codec.num_codebooks,)
+        metrics: dict[str, float] = {}
+        for size in sizes:
+            scores = [self._score(codec, waveform, size) for waveform in self.validation]
+            for name in scores[0]:
+                metrics[f"{name}_{size}"] = sum(score[name] for score in scores) / len(scores)
+        used = [codec.encode(waveform[None].to(self.accelerator.device)) for waveform in self.validation]
+        for k, usage in enumerate(similarity.codebook_usage(torch.cat(used, -1), codec.codebook_size)):
+            metrics[f"used_{k}"] = usage.used
+        self._write_samples(codec, folder, sizes[0])
+        return metrics
+
+    def _score(self, codec: Codec, waveform: Tensor, size: int) -> dict[str, float]:
+        batch = waveform[None].to(self.accelerator.device)
+        decoded = codec.decode(codec.encode(batch, size))[..., : batch.shape[-1]]
+        return {
+            "mel_distance": float(similarity.mel_distance(batch, decoded, codec.sample_rate)),
+            "si_snr": float(similarity.si_snr(batch, decoded).mean()),
+        }
+
+    def _write_samples(self, codec: Codec, folder: Path, size: int) -> None:
+        for index, waveform in enumerate(self.validation[:8]):
+            decoded = codec.decode(codec.encode(waveform[None].to(self.accelerator.device), size))[0].cpu()
+            for name, sound in (("original", waveform), ("decoded", decoded)):
+                audio.write(folder / f"{index}-{name}.wav", sound, codec.sample_rate, force=True)
+                image.write_spectrogram(folder / f"{index}-{name}.png", sound, codec.sample_rate, force=True)
+
+    def export(self, folder: Path) -> None:
+        checkpoint.save(folder, self.average.module, self.source, torch.float16)

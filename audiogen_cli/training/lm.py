@@ -1,0 +1,159 @@
+"""Training a language model on the codes of a frozen codec: the next-code step (MusicGen, 2306.05284 section 2).
+
+    (waveform, caption) --codec--> codes [B, K, T]
+                       --T5-----> condition, dropped for some examples so that guidance has an unconditional half
+                                  --> cross-entropy of every code, averaged over codebooks
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from audiogen_cli.conditioners.base import Condition
+from audiogen_cli.conditioners.text import T5Conditioner
+from audiogen_cli.data import audio, image
+from audiogen_cli.hub import checkpoint
+from audiogen_cli.models import decoding
+from audiogen_cli.models.codec import Codec
+from audiogen_cli.models.lm import LM, LMConfig, next_code_loss
+from audiogen_cli.training.loop import ExponentialAverage, LoopConfig
+
+
+class Examples(NamedTuple):
+    """codes: int64 [B, K, T]; captions: one a row."""
+
+    codes: Tensor
+    captions: Sequence[str]
+
+
+ExampleSource = Callable[[int], Examples]
+
+
+@dataclass(frozen=True)
+class LMTrainingConfig:
+    """`condition_dropout`: the share of examples that lose their text (AudioGen: 0.1)."""
+
+    condition_dropout: float = 0.1
+    weight_decay: float = 0.1
+    samples: tuple[str, ...] = ("dog barking in rain", "a rooster crowing", "footsteps on gravel", "an explosion")
+    sample_guidance: float = 3.0
+
+
+@dataclass(frozen=True)
+class LMRecipe:
+    """`model.codec_fingerprint`, `condition_dim` and the code sizes are taken from the codec and text encoder in use."""
+
+    model: LMConfig
+    training: LMTrainingConfig = field(default_factory=LMTrainingConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+
+
+class LMTask:
+    """See `audiogen_cli.training.loop.Task`. `train(step)` must give the same examples for the same step."""
+
+    def __init__(
+        self,
+        recipe: LMRecipe,
+        codec: Codec,
+        text: T5Conditioner,
+        train: ExampleSource,
+        validation: Sequence[Examples],
+        source: dict[str, Any],
+        start: LM | None = None,
+    ) -> None:
+        self.recipe, self.config = recipe, recipe.training
+        self.codec, self.text, self.source = codec, text, source
+        self.train, self.validation = train, validation
+        self.lm = start or LM(recipe.model)
+        self.average = ExponentialAverage(self.lm, recipe.loop.ema_decay)
+        self.modules: dict[str, nn.Module] = {"lm": self.lm}
+        self.extras: dict[str, Any] = {"average": self.average}
+        self.optimizers: dict[str, torch.optim.Optimizer] = {}
+
+    def prepare(self, accelerator: Accelerator, config: LoopConfig) -> None:
+        self.accelerator, self.loop = accelerator, config
+        decayed = [p for p in self.lm.parameters() if p.dim() > 1]
+        plain = [p for p in self.lm.parameters() if p.dim() <= 1]
+        groups = [
+            {"params": decayed, "weight_decay": self.config.weight_decay, "initial_lr": config.learning_rate},
+            {"params": plain, "weight_decay": 0.0, "initial_lr": config.learning_rate},
+        ]
+        optimizer = torch.optim.AdamW(groups, config.learning_rate, (0.9, 0.95))
+        self.prepared, prepared_optimizer = accelerator.prepare(self.lm, optimizer)
+        self.average.module.to(accelerator.device)
+        self.codec.to(accelerator.device)
+        self.optimizers = {"lm": prepared_optimizer}
+
+    def batch(self, step: int) -> tuple[Tensor, Condition]:
+        examples = self.train(step)
+        generator = torch.Generator().manual_seed(self.recipe.loop.seed * 1_000_003 + step)
+        dropped = torch.rand(len(examples.captions), generator=generator) < self.config.condition_dropout
+        return examples.codes, self.text(examples.captions).drop(dropped)
+
+    def step(self, batch: tuple[Tensor, Condition], step: int) -> dict[str, Tensor | float]:
+        codes, condition = batch
+        optimizer = self.optimizers["lm"]
+        optimizer.zero_grad()
+        total, per_codebook = 0.0, torch.zeros(codes.shape[1])
+        for rows in torch.arange(codes.shape[0]).chunk(self.loop.accumulate):
+            share = len(rows) / codes.shape[0]
+            piece = Condition(condition.embedding[rows], condition.mask[rows]).to(self.accelerator.device)
+            with self.accelerator.autocast():
+                loss = next_code_loss(self.prepared, self.lm.config, codes[rows].to(self.accelerator.device), piece)
+            self.accelerator.backward(loss.mean * share)
+            total += float(loss.mean.detach()) * share
+            per_codebook += loss.per_codebook.detach().cpu() * share
+        norm = self.accelerator.clip_grad_norm_(self.lm.parameters(), self.loop.clip_norm)
+        optimizer.step()
+        self.average.update(self.lm, step)
+        each = {f"loss_{k}": float(value) for k, value in enumerate(per_codebook)}
+        return {"loss": total, **each, "gradient_norm": norm}
+
+    @torch.no_grad()
+    def evaluate(self, folder: Path, step: int) -> dict[str, float]:
+        """Loss on held-out examples with and without their text, and a sound for each of the sample prompts."""
+        lm: LM = self.average.module  # type: ignore[assignment]
+        with_text, without, each = 0.0, 0.0, torch.zeros(lm.config.num_codebooks)
+        for examples in self.validation:
+            codes = examples.codes.to(self.accelerator.device)
+            condition = self.text(examples.captions).to(self.accelerator.device)
+            loss = lm.loss(codes, condition)
+            with_text += float(loss.mean) / len(self.validation)
+            without += float(lm.loss(codes, condition.null()).mean) / len(self.validation)
+            each += loss.per_codebook.cpu() / len(self.validation)
+        self._write_samples(lm, folder)
+        per_codebook = {f"valid_loss_{k}": float(value) for k, value in enumerate(each)}
+        return {"valid_loss": with_text, "valid_loss_without_text": without, **per_codebook}
+
+    def _write_samples(self, lm: LM, folder: Path) -> None:
+        if not self.config.samples:
+            return
+        condition = self.text(self.config.samples).to(self.accelerator.device)
+        frames = round(lm.config.window_seconds * lm.config.frame_rate)
+        sampling = decoding.Sampling(guidance=self.config.sample_guidance)
+        steps = decoding.decode(lm, condition, frames, range(len(self.config.samples)), sampling)
+        codes = drain(steps)
+        for index, prompt in enumerate(self.config.samples):
+            sound = self.codec.decode(codes[index : index + 1].to(self.accelerator.device))[0].cpu()
+            stem = f"{index}-{prompt.replace(' ', '-')}"
+            audio.write(folder / f"{stem}.wav", sound.clamp(-1, 1), self.codec.sample_rate, force=True)
+            image.write_spectrogram(folder / f"{stem}.png", sound, self.codec.sample_rate, force=True)
+
+    def export(self, folder: Path) -> None:
+        checkpoint.save(folder, self.average.module, self.source, torch.float16)
+
+
+def drain(generator: Any) -> Tensor:
+    """Runs a decoding generator to its end and returns the codes."""
+    try:
+        while True:
+            next(generator)
+    except StopIteration as end:
+        return end.value

@@ -1,0 +1,94 @@
+"""A model of a few kilobytes with random weights, for whatever needs one; nothing here touches a network."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+SAMPLE_RATE, HOP = 8_000, 160
+WORDS = ("dog", "cat", "rain", "barking", "in", "a", "the", "bell", "wind", "sea", "waves")
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as the catalogue wants it: 8 kHz mono, 50 Hz, 3 codebooks of 16, a window of one second."""
+    import torch
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return build_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+def build_model(folder: Path) -> Path:
+    from audiogen_cli.hub import checkpoint
+    from audiogen_cli.models.lm import LM, LMConfig
+    from audiogen_cli.models.spectral import SpectralCodec, SpectralConfig
+
+    codec = SpectralCodec(
+        SpectralConfig(
+            sample_rate=SAMPLE_RATE,
+            hop_length=HOP,
+            analysis_ffts=(256,),
+            analysis_hops=(HOP,),
+            encoder_dim=8,
+            encoder_layers=1,
+            decoder_dim=8,
+            decoder_layers=1,
+            subframe_dim=8,
+            subframe_layers=1,
+            synthesis_fft=320,
+            latent_dim=8,
+            num_codebooks=4,
+            codebook_size=16,
+        )
+    )
+    fill_codebooks(codec)
+    lm = LM(
+        LMConfig(
+            num_codebooks=3,
+            codebook_size=16,
+            dim=16,
+            num_layers=1,
+            num_heads=2,
+            condition_dim=16,
+            window_seconds=1.0,
+            frame_rate=codec.frame_rate,
+            codec_fingerprint=codec.fingerprint(),
+        )
+    )
+    checkpoint.save(folder / "codec", codec)
+    checkpoint.save(folder / "lm", lm)
+    build_text_encoder(folder / "text")
+    card = {"name": "tiny", "description": "random noise, for tests", "licence": "MIT", "lanes": 2}
+    card["sampling"] = {"temperature": 1.0, "top_k": 8, "top_p": 0.0, "guidance": 2.0}
+    (folder / "model.json").write_text(json.dumps(card))
+    return folder
+
+
+def fill_codebooks(codec: object) -> None:
+    """Codebooks that differ from one another, as training would leave them."""
+    import torch
+
+    for name, buffer in codec.named_buffers():  # type: ignore[attr-defined]
+        if name.endswith(".embed"):
+            buffer.copy_(torch.randn_like(buffer))
+
+
+def build_text_encoder(folder: Path) -> None:
+    """A T5 encoder of width 16 with a tokenizer of whole words, in the Hub's layout."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers.models.t5.configuration_t5 import T5Config
+    from transformers.models.t5.modeling_t5 import T5EncoderModel
+
+    vocabulary = {word: index for index, word in enumerate(("<pad>", "</s>", "<unk>", *WORDS))}
+    config = T5Config(vocab_size=len(vocabulary), d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+    T5EncoderModel(config).save_pretrained(folder)
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    tokenizer.save(str(folder / "tokenizer.json"))

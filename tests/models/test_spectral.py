@@ -1,0 +1,82 @@
+import dataclasses
+
+import pytest
+import torch
+
+from audiogen_cli.models.spectral import SpectralCodec, SpectralConfig
+
+TINY = SpectralConfig(
+    encoder_dim=16,
+    encoder_layers=1,
+    decoder_dim=16,
+    decoder_layers=1,
+    subframe_dim=8,
+    subframe_layers=1,
+    latent_dim=4,
+    num_codebooks=3,
+    codebook_size=8,
+)
+
+
+def codec(**options: object) -> SpectralCodec:
+    torch.manual_seed(0)
+    model = SpectralCodec(dataclasses.replace(TINY, **options))  # type: ignore[arg-type]
+    model(torch.randn(2, model.channels, 16_000))  # k-means start
+    return model.eval()
+
+
+@pytest.mark.parametrize("samples", [1, 319, 320, 321, 5000])
+def test_a_frame_for_every_started_hop_and_back(samples: int) -> None:
+    model = codec()
+    codes = model.encode(torch.randn(2, 1, samples))
+    frames = -(-samples // 320)
+    assert codes.shape == (2, 3, frames) == (2, 3, model.num_frames(samples))
+    assert model.decode(codes).shape == (2, 1, frames * 320)
+    assert model.decode(codes[:, :1]).shape == (2, 1, frames * 320)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"channels": 2},
+        {"sample_rate": 48_000, "hop_length": 960, "analysis_hops": (960, 240), "synthesis_fft": 1920},
+        {"subframes": 1},
+        {"analysis_ffts": (512,), "analysis_hops": (160,)},
+    ],
+)
+def test_other_rates_channels_and_windows(options: dict[str, object]) -> None:
+    model = codec(**options)
+    waveform = torch.randn(1, model.channels, 3 * model.hop_length)
+    assert model(waveform).waveform.shape == waveform.shape
+
+
+def test_an_item_does_not_depend_on_its_batch() -> None:
+    model, batch = codec(), torch.randn(3, 1, 3200)
+    codes = model.encode(batch)
+    assert torch.equal(codes[1:2], model.encode(batch[1:2]))
+    torch.testing.assert_close(model.decode(codes)[2:], model.decode(codes[2:]), atol=1e-6, rtol=1e-5)
+
+
+def test_silence_is_the_zero_of_the_features() -> None:
+    assert codec().encoder.features(torch.zeros(1, 1, 640)).abs().max() < 1e-6
+
+
+def test_the_gradient_reaches_encoder_and_decoder() -> None:
+    model = codec().train()
+    output = model(torch.randn(2, 1, 1600))
+    (output.waveform.square().mean() + output.commitment).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_the_fingerprint_names_the_codebooks_and_nothing_else() -> None:
+    model = codec()
+    before = model.fingerprint()
+    torch.nn.init.normal_(model.decoder.head.weight)
+    assert model.fingerprint() == before
+    model.quantizer.stages[0].embed.add_(1.0)
+    assert model.fingerprint() != before
+
+
+def test_hops_that_do_not_divide_a_frame_are_refused() -> None:
+    with pytest.raises(ValueError, match="analysis_hops"):
+        SpectralConfig(analysis_hops=(320, 100))

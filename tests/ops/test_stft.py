@@ -1,0 +1,44 @@
+import pytest
+import torch
+
+from audiogen_cli.ops import stft
+
+
+@pytest.mark.parametrize("samples", [320, 1600, 4480])
+@pytest.mark.parametrize(("n_fft", "hop"), [(640, 160), (1280, 320), (320, 320 // 2)])
+def test_overlap_add_inverts_frame_stft(samples: int, n_fft: int, hop: int) -> None:
+    waveform = torch.randn(2, samples)
+    back = stft.overlap_add(stft.frame_stft(waveform, n_fft, hop), hop)
+    torch.testing.assert_close(back, waveform, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("samples", [1, 319, 320, 321, 1000])
+def test_frame_stft_makes_one_frame_for_every_started_hop(samples: int) -> None:
+    assert stft.frame_stft(torch.randn(1, samples), 640, 320).shape == (1, 321, -(-samples // 320))
+
+
+def test_stft_equals_torch_and_accepts_inputs_shorter_than_its_window() -> None:
+    waveform = torch.randn(2, 3, 2000)
+    expected = torch.stft(waveform.view(6, -1), 512, 128, window=torch.hann_window(512), return_complex=True)
+    torch.testing.assert_close(stft.stft(waveform, 512, 128).view(6, 257, -1), expected)
+    assert stft.stft(torch.randn(5), 512, 128).shape[0] == 257
+
+
+def test_a_full_scale_sine_has_mel_magnitude_near_one_at_its_own_band() -> None:
+    time = torch.arange(16_000) / 16_000
+    mel = stft.mel_spectrogram(torch.sin(2 * torch.pi * 1000 * time), 16_000, 1024, 256, 64)[:, 20]
+    bank = stft.mel_filter_bank(16_000, 1024, 64)
+    assert mel.argmax() == bank[:, 64].argmax()  # 1000 Hz is bin 64
+    assert 0.5 < mel.max() < 2.0
+
+
+def test_neighbouring_mel_triangles_add_up_to_one_between_their_peaks() -> None:
+    bank = stft.mel_filter_bank(16_000, 4096, 20)
+    peaks = bank.argmax(1)
+    torch.testing.assert_close(bank[:, peaks[0] : peaks[-1]].sum(0), torch.ones(int(peaks[-1] - peaks[0])))
+
+
+def test_log_mel_of_silence_is_its_floor() -> None:
+    torch.testing.assert_close(
+        stft.log_mel(torch.zeros(1, 4000), 16_000, 512, 160, 64), torch.tensor(1e-5).log().expand(1, 64, 26)
+    )
