@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.testing import Result
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -92,3 +94,38 @@ def build_text_encoder(folder: Path) -> None:
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
     tokenizer.save(str(folder / "tokenizer.json"))
+
+
+@pytest.fixture
+def audiolm(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Runs the command in an empty folder, on the tiny model unless told otherwise."""
+    from typer.testing import CliRunner
+
+    from audiogen_cli.cli.main import app
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> Result:
+        words = [str(argument) for argument in arguments]
+        if words[0] in ("generate", "continue") and not {"--model", "--like"} & set(words):
+            words += ["--model", str(tiny_model)]
+        return CliRunner().invoke(app, words)
+
+    return run
+
+
+@pytest.fixture
+def refused(audiolm: Callable[..., Result], tmp_path: Path) -> Callable[..., str]:
+    """Runs a command that must fail: one sentence on stderr, nothing on stdout, no file made. Returns the sentence."""
+
+    def run(*arguments: object, exit_code: int) -> str:
+        before = sorted(tmp_path.rglob("*"))
+        result = audiolm(*arguments)
+        assert result.exit_code == exit_code, result.output
+        assert result.stdout == ""
+        assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1, result.stderr
+        assert result.stderr.rstrip().endswith((".", "`"))
+        assert sorted(tmp_path.rglob("*")) == before
+        return result.stderr
+
+    return run

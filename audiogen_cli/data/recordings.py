@@ -6,7 +6,7 @@ training on it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -34,12 +34,6 @@ class Recordings:
     def __getitem__(self, index: int) -> Tensor:
         """float32 [C, N] in [-1, 1]."""
         return self.waveforms[index].float() / _SCALE
-
-    @property
-    def seconds_at(self) -> Callable[[int], float]:
-        """A function of the sample rate: the seconds held in all."""
-        total = sum(waveform.shape[-1] for waveform in self.waveforms)
-        return lambda sample_rate: total / sample_rate
 
     @classmethod
     def load(

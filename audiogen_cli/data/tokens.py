@@ -1,9 +1,10 @@
 """Codes of a whole data set on disk: shards of int16 [K, frames], recordings one after another, and one JSON index.
 
-    tokens.json                  {"format": 1, "info": {"codec": ...}, "shards": [{"file": ..., "clips": [...]}]}
+    tokens.json                  {"format": 1, "info": {"codec": ...}, "shards": [{"file": ..., "places": [...]}]}
     tokens-00000.safetensors     "codes" int16 [K, T]
 
 A shard is written before the index names it, so that what an interrupted run leaves is valid and can be gone on with.
+What the recordings are is told by the manifest in the same folder.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from audiogen_cli.config import from_dict, to_dict
+from audiogen_cli.data import manifest
 from audiogen_cli.data.files import replacing
-from audiogen_cli.data.manifest import Clip
 from audiogen_cli.errors import InputError
 
 FORMAT = 1
@@ -39,10 +40,10 @@ class TokenInfo:
 
 
 @dataclass(frozen=True)
-class TokenClip:
+class Place:
     """Where a recording lies: frames [start, start + frames) of a shard."""
 
-    clip: Clip
+    path: str
     start: int
     frames: int
 
@@ -50,7 +51,7 @@ class TokenClip:
 @dataclass(frozen=True)
 class Shard:
     file: str
-    clips: tuple[TokenClip, ...]
+    places: tuple[Place, ...]
 
 
 @dataclass(frozen=True)
@@ -61,13 +62,15 @@ class Index:
 
 
 class Tokens:
-    """Codes by number of recording, read from the shards when asked for."""
+    """The recordings of the manifest that have codes, which are read from the shards when asked for."""
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         """Raises InputError when the folder has no index, or one that does not fit."""
         self.folder = Path(folder)
         self.index = read_index(self.folder)
-        self._places = [(shard.file, place) for shard in self.index.shards for place in shard.clips]
+        places = {place.path: (shard.file, place) for shard in self.index.shards for place in shard.places}
+        self.clips = [clip for clip in manifest.read(self.folder / manifest.NAME) if clip.path in places]
+        self._places = [places[clip.path] for clip in self.clips]
 
     def __len__(self) -> int:
         return len(self._places)
@@ -76,15 +79,11 @@ class Tokens:
     def info(self) -> TokenInfo:
         return self.index.info
 
-    @property
-    def clips(self) -> list[Clip]:
-        return [place.clip for _, place in self._places]
-
     def frames(self, number: int) -> int:
         return self._places[number][1].frames
 
     def codes(self, number: int, start: int = 0, frames: int | None = None) -> Tensor:
-        """[K, frames] int64, from frame `start` of the recording to its end at most. Raises InputError for a bad shard."""
+        """[K, frames] int64 from frame `start`, to the recording's end at most. Raises InputError for a bad shard."""
         file, place = self._places[number]
         end = place.frames if frames is None else min(place.frames, start + frames)
         try:
@@ -102,40 +101,42 @@ class TokenWriter:
     def __init__(self, folder: str | os.PathLike[str], info: TokenInfo, shard_frames: int = 500_000) -> None:
         """Raises InputError when the folder holds codes of another codec."""
         if info.codebook_size > _LARGEST_CODE + 1:
-            raise InputError(f"codes of {info.codebook_size} do not fit in 16 bits; use a codec with smaller codebooks.")
+            raise InputError(
+                f"codes of {info.codebook_size} do not fit in 16 bits; use a codec with smaller codebooks."
+            )
         self.folder, self.shard_frames = Path(folder), shard_frames
         there = (self.folder / INDEX).exists()
         self.index = read_index(self.folder) if there else Index(info)
         if self.index.info != info:
             raise InputError(f"{folder} holds tokens of another codec; choose another folder, or add --force.")
         self._codes: list[Tensor] = []
-        self._clips: list[TokenClip] = []
+        self._places: list[Place] = []
 
     @property
-    def done(self) -> dict[str, TokenClip]:
+    def done(self) -> dict[str, Place]:
         """What the shards on disk hold, by path."""
-        return {place.clip.path: place for shard in self.index.shards for place in shard.clips}
+        return {place.path: place for shard in self.index.shards for place in shard.places}
 
-    def add(self, clip: Clip, codes: Tensor) -> None:
-        """codes: [K, T]."""
+    def add(self, path: str, codes: Tensor) -> None:
+        """codes: [K, T] of the recording at `path`, as the manifest names it."""
         start = sum(c.shape[1] for c in self._codes)
         self._codes.append(codes.to(torch.int16).cpu())
-        self._clips.append(TokenClip(clip, start, codes.shape[1]))
+        self._places.append(Place(path, start, codes.shape[1]))
         if start + codes.shape[1] >= self.shard_frames:
             self.flush()
 
     def flush(self) -> None:
         """Writes what was gathered as one more shard, and then the index. Raises OutputError."""
-        if not self._clips:
+        if not self._places:
             return
         name = f"tokens-{len(self.index.shards):05d}.safetensors"
         data = safetensors.torch.save({"codes": torch.cat(self._codes, dim=1).contiguous()})
         with replacing(self.folder / name, force=True) as file:
             file.write(data)
-        self.index = replace(self.index, shards=(*self.index.shards, Shard(name, tuple(self._clips))))
+        self.index = replace(self.index, shards=(*self.index.shards, Shard(name, tuple(self._places))))
         with replacing(self.folder / INDEX, force=True) as file:
             file.write(json.dumps(to_dict(self.index), ensure_ascii=False).encode())
-        self._codes, self._clips = [], []
+        self._codes, self._places = [], []
 
 
 def read_index(folder: str | os.PathLike[str]) -> Index:

@@ -60,16 +60,17 @@ def save(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         save_file(tensors, folder / "model.safetensors.partial")
+        (folder / "model.safetensors.partial").chmod(0o644)  # safetensors makes it private
         os.replace(folder / "model.safetensors.partial", folder / "model.safetensors")
         (folder / "config.json.partial").write_text(json.dumps(header, indent=2) + "\n", encoding="utf-8")
         os.replace(folder / "config.json.partial", folder / "config.json")
     except OSError as error:
-        raise OutputError(f"cannot write the checkpoint {folder}: {error.strerror or error}; choose another folder.") from error
+        raise OutputError(
+            f"cannot write the checkpoint {folder}: {error.strerror or error}; choose another folder."
+        ) from error
 
 
-def load(
-    folder: str | os.PathLike[str], device: torch.device | str = "cpu", expect: tuple[str, ...] = ()
-) -> nn.Module:
+def load(folder: str | os.PathLike[str], device: torch.device | str = "cpu", expect: tuple[str, ...] = ()) -> nn.Module:
     """The module in evaluation mode, float32, on `device`.
 
     Raises CheckpointError when the folder is not a checkpoint, is of a kind not in `expect`, or holds other keys or shapes
@@ -118,7 +119,9 @@ def _read_tensors(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tenso
             found = set(file.keys())
             for name in sorted(found ^ set(expected)):
                 problem = "an unexpected" if name in found else "no"
-                raise CheckpointError(f"{path} has {problem} tensor '{name}'; its config.json belongs to another model.")
+                raise CheckpointError(
+                    f"{path} has {problem} tensor '{name}'; its config.json belongs to another model."
+                )
             tensors = {name: file.get_tensor(name) for name in found}
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"cannot read {path}: {error}; fetch or write the checkpoint again.") from error

@@ -1,8 +1,9 @@
 """The autoregressive loop over a language model: cache, classifier-free guidance, sampling; progress by yielding.
 
 An item's codes are a function of its own prompt, seed and condition, to the bit, whatever else is in the batch. Matrix
-kernels round differently for different numbers of rows, so items run in groups of exactly `lanes` (a group that is too
-small is filled with copies), a group holds items whose text fills the same length, and every item draws its own noise.
+kernels round differently for different numbers of rows, so a matrix product takes exactly `lanes` items at a time (missing
+ones are filled in with copies); items advance together when their text has the same padded length, which is a function of
+the text alone; and every item draws its own noise.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from audiogen_cli.ops.attention import KVCache
 from audiogen_cli.ops.sampling import exponential_noise, guide, sample
 
 _UNKNOWN = -1  # stands in a sequence of steps where a code is still to be found
+_TOGETHER = 8  # how many items advance together at most: they share the cost of reading the weights
 _SHORTEST_TEXT = 32  # masked text is padded to this many tokens, or to the next power of two
 
 
@@ -47,13 +49,13 @@ def decode(
     sampling: Sampling | None = None,
     prompt: Tensor | None = None,
     *,
-    lanes: int = 4,
+    lanes: int = 1,
 ) -> Generator[int, None, Tensor]:
     """One item per seed. Yields the number of frames done so far; returns codes [B, K, num_frames].
 
     condition: of B rows; None is unconditional. prompt: codes [B, K, P] that are kept as the first P frames.
-    lanes: how many items advance together; more are faster per item and slower for one. The codes depend on this number
-    as they depend on the machine, by a few ULP of the logits. Groups run one after the other; their mean is yielded.
+    lanes: items per matrix product; more are faster for a large batch on a GPU, and slower for one item. The codes depend
+    on this number as they depend on the machine, by a few ULP of the logits. What is yielded is the mean of the items.
     `lm` is expected in eval mode. Raises InputError when the prompt is longer than what is asked for.
     """
     sampling = sampling or Sampling()
@@ -62,10 +64,10 @@ def decode(
     done = patterns.frames_done(pattern)
     groups = _groups(lm, condition, len(seeds), lanes)
     for number, (rows, length) in enumerate(groups):
-        filled = rows + rows[-1:] * (lanes - len(rows))
+        filled = rows + rows[-1:] * (-len(rows) % lanes)
         heard = None if condition is None else _take(condition, filled, length).to(_device(lm))
         group = steps[filled]
-        for step in _fill(lm, heard, group, [seeds[row] for row in filled], sampling):
+        for step in _fill(lm, heard, group, [seeds[row] for row in filled], sampling, lanes):
             yield (number * num_frames + done[step]) // len(groups)
         steps[rows] = group[: len(rows)]
     return patterns.revert(steps, pattern)
@@ -85,7 +87,7 @@ def _known_steps(lm: LM, pattern: Tensor, batch: int, prompt: Tensor | None) -> 
 
 
 def _groups(lm: LM, condition: Condition | None, batch: int, lanes: int) -> list[tuple[list[int], int]]:
-    """The batch in groups of at most `lanes` rows of one text length; that length is a function of the row alone.
+    """The batch in groups that advance together: their rows, and the text length they share.
 
     Without a mask the padding is heard, so there the length is exactly the text's.
     """
@@ -98,7 +100,8 @@ def _groups(lm: LM, condition: Condition | None, batch: int, lanes: int) -> list
     else:
         lengths = [max(length, 1) for length in lengths]
     rows = {length: [i for i in range(batch) if lengths[i] == length] for length in sorted(set(lengths))}
-    return [(same[i : i + lanes], length) for length, same in rows.items() for i in range(0, len(same), lanes)]
+    size = -(-_TOGETHER // lanes) * lanes
+    return [(same[i : i + size], length) for length, same in rows.items() for i in range(0, len(same), size)]
 
 
 def _take(condition: Condition, rows: list[int], length: int) -> Condition:
@@ -109,17 +112,18 @@ def _take(condition: Condition, rows: list[int], length: int) -> Condition:
 
 
 def _fill(
-    lm: LM, condition: Condition | None, steps: Tensor, seeds: Sequence[int], sampling: Sampling
+    lm: LM, condition: Condition | None, steps: Tensor, seeds: Sequence[int], sampling: Sampling, lanes: int
 ) -> Iterator[int]:
     """Finds the unknown codes of steps [B, K, S], in place; yields the number of each step that is complete."""
     unknown = (steps[0] == _UNKNOWN).any(dim=0)  # [S]; the same for all rows
     if not unknown.any():
         return
     guidance = 1.0 if condition is None or lm.config.conditioning == "none" else sampling.guidance
+    halves = 1 if guidance == 1 else 2
     if condition is not None and guidance != 1:
-        condition = Condition.cat([condition, condition.null()])  # [2 B, L, D]
+        condition = _with_null(condition)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    cache = lm.cache(len(steps) * (2 if guidance != 1 else 1), steps.shape[2], condition)
+    cache = lm.cache(halves * len(steps), steps.shape[2], condition, rows=halves * lanes)
     inputs = F.pad(steps, (1, 0), value=lm.config.special)  # one step later: column s is read to predict steps[.., s]
     read = 0
     for step in range(int(unknown.nonzero()[0]), steps.shape[2]):
@@ -131,13 +135,20 @@ def _fill(
         yield step
 
 
+def _with_null(condition: Condition) -> Condition:
+    """[2 B, L, D]: every row followed by its null, so that an item's two halves are neighbours."""
+    embedding, mask = condition.embedding.repeat_interleave(2, dim=0), condition.mask.repeat_interleave(2, dim=0)
+    mask[1::2] = False
+    return Condition(embedding, mask)
+
+
 @torch.inference_mode()
 def _next_logits(lm: LM, steps: Tensor, condition: Condition | None, cache: KVCache, guidance: float) -> Tensor:
     """steps [B, K, s] -> guided logits [B, K, V] of the step that follows; one pass over both halves."""
     if guidance == 1:
         return lm(steps, condition, cache)[:, :, -1]
-    cond, null = lm(torch.cat([steps, steps]), condition, cache)[:, :, -1].chunk(2)
-    return guide(cond, null, guidance)
+    logits = lm(steps.repeat_interleave(2, dim=0), condition, cache)[:, :, -1]  # [2 B, K, V]
+    return guide(logits[0::2], logits[1::2], guidance)
 
 
 @torch.inference_mode()

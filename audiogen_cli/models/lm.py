@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from audiogen_cli.conditioners.base import Condition
 from audiogen_cli.ops import patterns
-from audiogen_cli.ops.attention import KVCache, Memory, Rotary
+from audiogen_cli.ops.attention import KVCache, Linear, Memory, Rotary
 from audiogen_cli.ops.transformer import Transformer, TransformerConfig, gaussian, sinusoids
 
 
@@ -102,10 +102,10 @@ class LM(nn.Module):
         sizes, dim = config.codebook_size, config.dim
         self.emb = nn.ModuleList(nn.Embedding(sizes + 1, dim) for _ in range(config.num_codebooks))
         if config.conditioning != "none":
-            self.condition_proj = nn.Linear(config.condition_dim, dim)
+            self.condition_proj = Linear(config.condition_dim, dim)
         self.transformer = Transformer(config.transformer())
         self.out_norm = nn.LayerNorm(dim, eps=1e-5)
-        self.heads = nn.ModuleList(nn.Linear(dim, sizes, bias=config.bias_heads) for _ in range(config.num_codebooks))
+        self.heads = nn.ModuleList(Linear(dim, sizes, bias=config.bias_heads) for _ in range(config.num_codebooks))
         self._init_weights()
 
     def forward(self, steps: Tensor, condition: Condition | None = None, cache: KVCache | None = None) -> Tensor:
@@ -122,16 +122,18 @@ class LM(nn.Module):
             hidden = F.pad(hidden, (0, start + x.shape[1] - hidden.shape[1]))  # [B, every key so far]
         x = self.transformer(x, self._memory(condition, cache, x), cache, hidden, rotary)
         x = self.out_norm(x[:, -steps.shape[2] :])
-        return torch.stack([head(x) for head in self.heads], dim=1)
+        rows = None if cache is None else cache.rows
+        return torch.stack([head(x, rows) for head in self.heads], dim=1)
 
-    def cache(self, batch: int, num_steps: int, condition: Condition | None = None) -> KVCache:
-        """An empty cache for `num_steps` steps under `condition`."""
-        prefix = condition is not None and self.config.conditioning == "prefix"
-        return self.transformer.cache(batch, num_steps + (condition.embedding.shape[1] if prefix and condition else 0))
+    def cache(self, batch: int, num_steps: int, condition: Condition | None = None, rows: int | None = None) -> KVCache:
+        """An empty cache for `num_steps` steps under `condition`. rows: see ops.attention.Linear."""
+        if condition is not None and self.config.conditioning == "prefix":
+            num_steps += condition.embedding.shape[1]
+        return self.transformer.cache(batch, num_steps, rows)
 
-    def condition(self, condition: Condition) -> Tensor:
+    def condition(self, condition: Condition, rows: int | None = None) -> Tensor:
         """[B, L, condition_dim] -> [B, L, D], zero where the mask is False."""
-        x: Tensor = self.condition_proj(condition.embedding.to(self.out_norm.weight.dtype))
+        x: Tensor = self.condition_proj(condition.embedding.to(self.out_norm.weight.dtype), rows)
         return x * condition.mask[..., None].to(x.dtype)
 
     def loss(self, codes: Tensor, condition: Condition | None = None, frame_mask: Tensor | None = None) -> LMLoss:
@@ -147,14 +149,15 @@ class LM(nn.Module):
             return None
         if cache is not None and cache.memory is not None:
             return cache.memory
-        rows, bias = like.new_zeros(like.shape[0], 1, like.shape[2]), None
+        rows = None if cache is None else cache.rows
+        heard, bias = like.new_zeros(like.shape[0], 1, like.shape[2]), None
         if condition is not None and self.config.padding == "masked":
-            rows = torch.cat([rows, self.condition(condition)], dim=1)  # [B, 1 + L, D]
+            heard = torch.cat([heard, self.condition(condition, rows)], dim=1)  # [B, 1 + L, D]
             seen = F.pad(condition.mask, (1, 0), value=True)[:, None, None]  # [B, 1, 1, 1 + L]
             bias = like.new_zeros(seen.shape).masked_fill_(~seen, -torch.inf)
         elif condition is not None:
-            rows = self.condition(condition)
-        memory = self.transformer.remember(rows, bias)
+            heard = self.condition(condition, rows)
+        memory = self.transformer.remember(heard, bias, rows)
         if cache is not None:
             cache.memory = memory
         return memory
@@ -168,7 +171,7 @@ class LM(nn.Module):
         hidden = None if self.config.padding == "audiocraft" else ~condition.mask
         if cache is not None:
             cache.hidden = hidden
-        return self.condition(condition), hidden
+        return self.condition(condition, None if cache is None else cache.rows), hidden
 
     def _place(
         self, x: Tensor, prefix: Tensor | None, hidden: Tensor | None, start: int

@@ -1,11 +1,11 @@
 """The codec for small budgets: all of its work is matrix products at the frame rate (after Vocos, 2306.00814).
 
-    waveform --> log magnitudes of short and long STFTs --> ConvNeXt --> RVQ --> ConvNeXt --> magnitude and phase --> waveform
-      [N]          [features, T]                            [D, T]      [K, T]              at `subframes` x the frame rate
+    waveform --> log magnitudes of long and short STFTs --> ConvNeXt --> RVQ --> ConvNeXt --> magnitude, phase --> waveform
+      [N]        [features, T]                              [D, T]       [K, T]               [F, T * subframes]     [N]
 
 The analysis takes one long window a frame for pitch and several short ones for time. The decoder's last blocks run at a
-multiple of the frame rate, so that its synthesis window is short enough for a click to stay a click. Phase is not coded:
-the decoder invents a fitting one, which is what its adversarial training teaches it.
+multiple of the frame rate, so that its synthesis window is short enough for a click to stay a click. Phase is not
+coded: the decoder invents a fitting one, which is what its adversarial training teaches it.
 """
 
 from __future__ import annotations
@@ -95,10 +95,12 @@ class SpectralEncoder(nn.Module):
         x = self.blocks(self.norm(self.embed(self.features(waveform))))
         return self.project(self.final_norm(x)).transpose(1, 2)
 
-    @torch.autocast("cpu", enabled=False)
-    @torch.autocast("cuda", enabled=False)
     def features(self, waveform: Tensor) -> Tensor:
-        """waveform [B, C, N] -> log magnitudes [B, T, features]; silence is 0, full scale about 1."""
+        """waveform [B, C, N] -> log magnitudes [B, T, features] in float32; silence is 0, full scale about 1."""
+        with torch.autocast(waveform.device.type, enabled=False):
+            return self._features(waveform.float())
+
+    def _features(self, waveform: Tensor) -> Tensor:
         config = self.config
         samples = waveform.shape[-1]
         whole = nn.functional.pad(waveform, (0, -samples % config.hop_length))
@@ -117,7 +119,9 @@ class SpectralDecoder(nn.Module):
     def __init__(self, config: SpectralConfig) -> None:
         super().__init__()
         self.config = config
-        self.embed = nn.Conv1d(config.latent_dim, config.decoder_dim, config.kernel_size, padding=config.kernel_size // 2)
+        self.embed = nn.Conv1d(
+            config.latent_dim, config.decoder_dim, config.kernel_size, padding=config.kernel_size // 2
+        )
         self.norm = nn.LayerNorm(config.decoder_dim, eps=1e-6)
         self.blocks = _blocks(config.decoder_layers, config.decoder_dim, config)
         self.split = nn.Linear(config.decoder_dim, config.subframes * config.subframe_dim)

@@ -13,6 +13,26 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+class Linear(nn.Linear):
+    """A matrix product that can be taken a few rows of the batch at a time.
+
+    Kernels for different numbers of rows round differently. With `rows` set, the result for a row depends on its own group
+    of `rows` only, to the bit; attention, norms and the like work row by row anyway. The second group finds the matrix in
+    the processor's cache, so that four groups of two rows take about as long as one of eight.
+    """
+
+    def forward(self, x: Tensor, rows: int | None = None) -> Tensor:
+        """x [B, S, in] -> [B, S, out]."""
+        return product(x, self.weight, self.bias, rows)
+
+
+def product(x: Tensor, weight: Tensor, bias: Tensor | None, rows: int | None = None) -> Tensor:
+    """F.linear, `rows` of the batch at a time; None takes all at once."""
+    if rows is None or rows >= x.shape[0]:
+        return F.linear(x, weight, bias)
+    return torch.cat([F.linear(part, weight, bias) for part in x.split(rows)])
+
+
 class LayerCache:
     """Keys and values [B, H, capacity, D/H] of one layer, written in place."""
 
@@ -31,14 +51,16 @@ class LayerCache:
 class KVCache:
     """What the layers remember between calls.
 
+    rows: how many rows of the batch a matrix product takes at a time (see Linear); None is all.
     length: steps already read, the condition's prefix included.
     hidden: bool [B, L], keys of the prefix that nobody may see; None if there are none.
     memory: what cross-attention reads, one entry a layer, computed at the first call.
     """
 
-    def __init__(self, like: Tensor, num_layers: int, batch: int, num_heads: int, capacity: int, head_dim: int) -> None:
-        self.layers = [LayerCache(like, batch, num_heads, capacity, head_dim) for _ in range(num_layers)]
+    def __init__(self, layers: list[LayerCache], capacity: int, rows: int | None = None) -> None:
+        self.layers = layers
         self.capacity = capacity
+        self.rows = rows
         self.length = 0
         self.hidden: Tensor | None = None
         self.memory: list[Memory] | None = None
@@ -84,6 +106,20 @@ class Rotary:
         return torch.cat([first * self.cos - second * self.sin, first * self.sin + second * self.cos], dim=-1)
 
 
+@dataclass(frozen=True)
+class Piece:
+    """What all layers share while they read one piece of the sequence.
+
+    start: steps in the cache before it. bias: of `causal_bias`; None is plainly causal (an empty cache, or one step).
+    rows: see Linear.
+    """
+
+    start: int = 0
+    bias: Tensor | None = None
+    rotary: Rotary | None = None
+    rows: int | None = None
+
+
 class Attention(nn.Module):
     """Multi-head attention; queries, keys and values are all projected from what the caller has normalised.
 
@@ -93,51 +129,46 @@ class Attention(nn.Module):
     def __init__(self, dim: int, num_heads: int, bias: bool = False) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.in_proj = nn.Linear(dim, 3 * dim, bias=bias)
-        self.out_proj = nn.Linear(dim, dim, bias=bias)
+        self.in_proj = Linear(dim, 3 * dim, bias=bias)
+        self.out_proj = Linear(dim, dim, bias=bias)
 
     def _heads(self, x: Tensor) -> Tensor:
         batch, steps = x.shape[:2]
         return x.view(batch, steps, self.num_heads, -1).transpose(1, 2)  # [B, H, S, D/H]
 
-    def _attend(self, query: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None, causal: bool = False) -> Tensor:
-        x = F.scaled_dot_product_attention(query, keys, values, attn_mask=bias, is_causal=causal)  # [B, H, S, D/H]
-        return self.out_proj(x.transpose(1, 2).flatten(2))  # [B, S, D]
+    def _merge(self, x: Tensor, rows: int | None) -> Tensor:
+        return self.out_proj(x.transpose(1, 2).flatten(2), rows)  # [B, H, S, D/H] -> [B, S, D]
 
 
 class SelfAttention(Attention):
     """Causal attention of a piece of the sequence to itself and to what the cache holds."""
 
-    def forward(
-        self,
-        x: Tensor,
-        bias: Tensor | None = None,
-        rotary: Rotary | None = None,
-        cache: LayerCache | None = None,
-        start: int = 0,
-    ) -> Tensor:
-        """x [B, S, D] -> [B, S, D]. bias: of `causal_bias`; None is plainly causal: an empty cache, or one step."""
-        query, keys, values = map(self._heads, self.in_proj(x).chunk(3, dim=-1))
-        if rotary is not None:
-            query, keys = rotary(query), rotary(keys)
+    def forward(self, x: Tensor, piece: Piece, cache: LayerCache | None = None) -> Tensor:
+        """x [B, S, D] -> [B, S, D]."""
+        query, keys, values = map(self._heads, self.in_proj(x, piece.rows).chunk(3, dim=-1))
+        if piece.rotary is not None:
+            query, keys = piece.rotary(query), piece.rotary(keys)
         if cache is not None:
-            keys, values = cache.append(keys, values, start)
-        return self._attend(query, keys, values, bias, causal=bias is None and query.shape[2] > 1)
+            keys, values = cache.append(keys, values, piece.start)
+        causal = piece.bias is None and query.shape[2] > 1
+        x = F.scaled_dot_product_attention(query, keys, values, attn_mask=piece.bias, is_causal=causal)
+        return self._merge(x, piece.rows)
 
 
 class CrossAttention(Attention):
     """Attention to a condition whose keys and values are projected once."""
 
-    def project(self, memory: Tensor, bias: Tensor | None) -> Memory:
+    def project(self, memory: Tensor, bias: Tensor | None, rows: int | None = None) -> Memory:
         """memory [B, L, D]: the condition, already of the model's width."""
         dim = memory.shape[-1]
         in_bias = None if self.in_proj.bias is None else self.in_proj.bias[dim:]
-        keys, values = F.linear(memory, self.in_proj.weight[dim:], in_bias).chunk(2, dim=-1)
+        keys, values = product(memory, self.in_proj.weight[dim:], in_bias, rows).chunk(2, dim=-1)
         return Memory(self._heads(keys), self._heads(values), bias)
 
-    def forward(self, x: Tensor, memory: Memory) -> Tensor:
+    def forward(self, x: Tensor, memory: Memory, rows: int | None = None) -> Tensor:
         """x [B, S, D] -> [B, S, D]."""
         dim = x.shape[-1]
         in_bias = None if self.in_proj.bias is None else self.in_proj.bias[:dim]
-        query = self._heads(F.linear(x, self.in_proj.weight[:dim], in_bias))
-        return self._attend(query, memory.keys, memory.values, memory.bias)
+        query = self._heads(product(x, self.in_proj.weight[:dim], in_bias, rows))
+        x = F.scaled_dot_product_attention(query, memory.keys, memory.values, attn_mask=memory.bias)
+        return self._merge(x, rows)

@@ -3,7 +3,7 @@
 Two ways of placing the frames:
 
     stft(center=True)      frame t is centred on sample t * hop: 1 + N // hop frames (losses, metrics, pictures)
-    frame_stft             frame t is centred on the middle of samples [t * hop, (t + 1) * hop): exactly ceil(N / hop) frames,
+    frame_stft             frame t is centred on the middle of samples [t * hop, (t + 1) * hop): ceil(N / hop) frames,
                            one for each codec frame; `overlap_add` is its inverse
 """
 
@@ -34,7 +34,7 @@ def stft(
 
 def frame_stft(waveform: Tensor, n_fft: int, hop_length: int) -> Tensor:
     """waveform [..., N] -> complex [..., F, T = ceil(N / hop_length)]; silence is assumed on both sides."""
-    *batch, samples = waveform.shape
+    samples = waveform.shape[-1]
     frames = -(-samples // hop_length)
     left = (n_fft - hop_length) // 2
     right = (frames - 1) * hop_length + n_fft - left - samples

@@ -15,7 +15,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from audiogen_cli.ops.attention import CrossAttention, KVCache, LayerCache, Memory, Rotary, SelfAttention, causal_bias
+from audiogen_cli.ops.attention import (
+    CrossAttention,
+    KVCache,
+    LayerCache,
+    Linear,
+    Memory,
+    Piece,
+    Rotary,
+    SelfAttention,
+    causal_bias,
+)
 
 
 @dataclass(frozen=True)
@@ -38,15 +48,6 @@ def sinusoids(position: Tensor, dim: int, max_period: float = 10000.0) -> Tensor
     return torch.cat([angle.cos(), angle.sin()], dim=-1)
 
 
-@dataclass(frozen=True)
-class _Reading:
-    """What all layers share while they read one piece of the sequence."""
-
-    bias: Tensor | None
-    rotary: Rotary | None
-    start: int
-
-
 class Layer(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -57,21 +58,20 @@ class Layer(nn.Module):
             self.norm_cross = nn.LayerNorm(dim, eps=1e-5)
             self.cross_attention = CrossAttention(dim, config.num_heads, config.bias_attention)
         self.norm2 = nn.LayerNorm(dim, eps=1e-5)
-        self.linear1 = nn.Linear(dim, hidden, bias=config.bias_feedforward)
-        self.linear2 = nn.Linear(hidden, dim, bias=config.bias_feedforward)
+        self.linear1 = Linear(dim, hidden, bias=config.bias_feedforward)
+        self.linear2 = Linear(hidden, dim, bias=config.bias_feedforward)
         self.dropout = config.dropout
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout) if self.training and self.dropout else x
 
-    def forward(self, x: Tensor, reading: _Reading, cache: LayerCache | None, memory: Memory | None) -> Tensor:
+    def forward(self, x: Tensor, piece: Piece, cache: LayerCache | None, memory: Memory | None) -> Tensor:
         """x [B, S, D] -> [B, S, D]."""
-        attended = self.self_attention(self.norm1(x), reading.bias, reading.rotary, cache, reading.start)
-        x = x + self._drop(attended)
+        x = x + self._drop(self.self_attention(self.norm1(x), piece, cache))
         if memory is not None:
-            x = x + self._drop(self.cross_attention(self.norm_cross(x), memory))
-        hidden = self._drop(F.gelu(self.linear1(self.norm2(x))))
-        return x + self._drop(self.linear2(hidden))
+            x = x + self._drop(self.cross_attention(self.norm_cross(x), memory, piece.rows))
+        hidden = self._drop(F.gelu(self.linear1(self.norm2(x), piece.rows)))
+        return x + self._drop(self.linear2(hidden, piece.rows))
 
 
 class Transformer(nn.Module):
@@ -83,14 +83,16 @@ class Transformer(nn.Module):
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_layers))
         self._init_weights()
 
-    def cache(self, batch: int, capacity: int) -> KVCache:
+    def cache(self, batch: int, capacity: int, rows: int | None = None) -> KVCache:
         """An empty cache for `capacity` steps, of the weights' dtype and device."""
         config, like = self.config, next(self.parameters())
-        return KVCache(like, config.num_layers, batch, config.num_heads, capacity, config.dim // config.num_heads)
+        head_dim = config.dim // config.num_heads
+        layers = [LayerCache(like, batch, config.num_heads, capacity, head_dim) for _ in self.layers]
+        return KVCache(layers, capacity, rows)
 
-    def remember(self, condition: Tensor, bias: Tensor | None) -> list[Memory]:
+    def remember(self, condition: Tensor, bias: Tensor | None, rows: int | None = None) -> list[Memory]:
         """Every layer's keys and values of a condition [B, L, D]."""
-        return [layer.cross_attention.project(condition, bias) for layer in self.layers]  # type: ignore[union-attr,operator]
+        return [layer.cross_attention.project(condition, bias, rows) for layer in self.layers]  # type: ignore[union-attr,operator]
 
     def forward(
         self,
@@ -106,9 +108,9 @@ class Transformer(nn.Module):
         assert cache is None or end <= cache.capacity, f"the cache holds {cache.capacity} steps, {end} were read"
         plain = hidden is None and start == 0
         bias = None if plain else causal_bias(x.shape[1], end, x, hidden)
-        reading = _Reading(bias, rotary, start)
+        piece = Piece(start, bias, rotary, None if cache is None else cache.rows)
         for i, layer in enumerate(self.layers):
-            x = layer(x, reading, None if cache is None else cache.layers[i], None if memory is None else memory[i])
+            x = layer(x, piece, None if cache is None else cache.layers[i], None if memory is None else memory[i])
         if cache is not None:
             cache.length = end
         return x

@@ -33,7 +33,8 @@ from audiogen_cli.models.codec import Codec
 from audiogen_cli.models.decoding import Sampling
 from audiogen_cli.pipelines.generate import generate
 
-LEVEL_DB = -26.0  # active RMS; the tagger knows 72 % of the recordings here, 70 % at -16 dBFS and 71 % at -32
+# Active RMS. On up to 24 recordings of each prompt the tagger knew 70 % at -16, 72 at -20 and -26, and 71 at -32 dBFS.
+LEVEL_DB = -26.0
 SILENT_DB = -50.0
 CODEC_SECONDS = 10.0
 
@@ -90,7 +91,7 @@ class Row:
 
 @dataclass(frozen=True)
 class CodecReport:
-    """Means over recordings. used: share of a codebook's codes that occur. perplexity: 2 ** (their entropy in bits)."""
+    """Means over recordings. used, perplexity: of each codebook, see metrics/similarity.CodebookUsage."""
 
     clips: int
     seconds: float
@@ -136,7 +137,8 @@ def read_prompts(path: Path) -> list[Prompt]:
 
 def read_recordings(folder: Path) -> list[Recording]:
     """The clips of a folder that `audiolm prepare` wrote; those of its validation split are held out."""
-    return [Recording(clip.path, clip.caption, clip.split != "train") for clip in manifest.read(folder)]
+    clips = manifest.read(folder / manifest.NAME)
+    return [Recording(Path(clip.path), clip.caption, clip.split == "valid") for clip in clips]
 
 
 def evaluate(
@@ -252,27 +254,20 @@ def measure_codec(
     codec: Codec, num_codebooks: int, waveforms: Sequence[Tensor]
 ) -> Generator[Progress, None, CodecReport]:
     """waveforms: [N_i] at 16 kHz, of which the first 10 s are coded as they are."""
-    counts = torch.zeros(num_codebooks, codec.codebook_size, dtype=torch.int64)
-    values, seconds = [], 0.0
+    streams, values, seconds = [], [], 0.0
     for index, waveform in enumerate(waveforms):
         yield Progress("measuring the codec", index, len(waveforms))
         waveform = waveform[: round(CODEC_SECONDS * SAMPLE_RATE)]
         decoded, codes = round_trip(codec, waveform, num_codebooks)
-        counts += torch.stack([torch.bincount(row, minlength=codec.codebook_size) for row in codes])
-        mel = similarity.mel_distance(waveform, decoded, SAMPLE_RATE)
-        values.append((float(similarity.si_snr(waveform, decoded)), float(mel)))
+        mel_distance = similarity.mel_distance(waveform, decoded, SAMPLE_RATE)
+        values.append((float(similarity.si_snr(waveform, decoded)), float(mel_distance)))
+        streams.append(codes)
         seconds += len(waveform) / SAMPLE_RATE
-    si_snr_db, mel_distance = torch.tensor(values, dtype=torch.float64).mean(dim=0).tolist()
+    si_snr_db, mel = torch.tensor(values, dtype=torch.float64).mean(dim=0).tolist()
     kbps = num_codebooks * codec.frame_rate * (codec.codebook_size - 1).bit_length() / 1000
-    used, perplexity = code_usage(counts)
-    return CodecReport(len(waveforms), round(seconds, 1), kbps, si_snr_db, mel_distance, used, perplexity)
-
-
-def code_usage(counts: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """How often each code occurs [K, V] -> of each codebook, the share of codes that occur, and the perplexity."""
-    share = counts.double() / counts.sum(dim=1, keepdim=True)
-    entropy = -torch.special.xlogy(share, share).sum(dim=1)  # nats
-    return tuple((counts > 0).double().mean(dim=1).tolist()), tuple(entropy.exp().tolist())
+    usage = similarity.codebook_usage(torch.cat(streams, dim=1)[None], codec.codebook_size)
+    used, perplexity = zip(*usage, strict=True)
+    return CodecReport(len(waveforms), round(seconds, 1), kbps, si_snr_db, mel, used, perplexity)
 
 
 @torch.inference_mode()
@@ -347,10 +342,10 @@ def _codec_lines(codec: CodecReport | None) -> Iterator[str]:
 
 
 def _cells(row: Row) -> list[str]:
-    def share(value: float | None) -> str:
-        return "-" if value is None else f"{value:.2f}"
+    def share(value: float | None, digits: int = 2) -> str:
+        return "-" if value is None else f"{value:.{digits}f}"
 
-    shares = [share(value) for value in (row.generated, row.control, row.placed, row.coded, row.as_is)]
+    shares = [share(row.generated), share(row.control, 3), *map(share, (row.placed, row.coded, row.as_is))]
     return [row.prompt, *shares, str(row.clips), share(row.all_placed), str(row.all_clips)]
 
 

@@ -1,9 +1,9 @@
 """Residual vector quantization (SoundStream, 2107.03312, algorithm 1).
 
-    residual_1 = z;   codes_k = nearest(residual_k);   residual_{k+1} = residual_k - embed_k[codes_k];   z_q = sum of entries
+    residual_1 = z;   codes_k = nearest(residual_k);   residual_{k+1} = residual_k - entry_k;   z_q = sum of entries
 
-The commitment loss |residual_k - sg(entry)|^2 is taken at every stage on a residual whose gradient reaches z: the entries
-subtracted on the way are constants. (EnCodec's published training code loses this gradient after the first stage.)
+The commitment loss |residual_k - sg(entry_k)|^2 is taken at every stage on a residual whose gradient reaches z: the
+entries subtracted on the way are constants. (EnCodec's published training code loses it after the first stage.)
 """
 
 from __future__ import annotations
@@ -86,10 +86,10 @@ class ResidualVQ(nn.Module):
 
     def codebooks(self) -> Tensor:
         """[K, V, D]."""
-        return torch.stack([stage.embed for stage in self.stages])  # type: ignore[arg-type]
+        return torch.stack([stage.embed for stage in self._first(None)])
 
     def _first(self, num_codebooks: int | None) -> list[VectorQuantizer]:
         wanted = self.config.num_codebooks if num_codebooks is None else num_codebooks
         if not 1 <= wanted <= self.config.num_codebooks:
             raise ValueError(f"num_codebooks must be between 1 and {self.config.num_codebooks}, not {wanted}.")
-        return list(self.stages)[:wanted]  # type: ignore[arg-type]
+        return list(self.stages)[:wanted]  # type: ignore[return-value]

@@ -1,9 +1,9 @@
-"""One codebook, learned by exponential moving averages (VQ-VAE, 1711.00937 appendix A; SoundStream, 2107.03312 section 3.3).
+"""One codebook, learned by moving averages (VQ-VAE, 1711.00937 appendix A; SoundStream, 2107.03312 section 3.3).
 
     vectors [M, D] --nearest of embed [V, D]--> codes [M]
 
-The codebook starts as the k-means centres of the first batch. A code whose running count falls below a threshold is dead and
-is put onto a random vector of the batch.
+The codebook starts as the k-means centres of the first batch. A code whose running count falls below a threshold is
+dead and is put onto a random vector of the batch.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class VectorQuantizer(nn.Module):
             self.cluster_size[dead] = count
 
     def _draw(self, vectors: Tensor) -> Tensor:
-        """[V, D], random vectors of the batch, the same on every rank; jittered a little when there are too few of them."""
+        """[V, D], random vectors of the batch, the same on every rank; jittered a little when there are few of them."""
         size = self.embed.shape[0]
         picked = vectors[torch.randint(vectors.shape[0], (size,), device=vectors.device)]
         if vectors.shape[0] < 2 * size:

@@ -4,13 +4,13 @@
                         |
                         `--> MS-STFT discriminator (after `adversarial_start` steps) --> adversarial, feature matching
 
-The reconstruction losses work alone first; the discriminator joins once they have settled. From `freeze_codes_at` on only
-the decoder learns, so that the codes keep their meaning and a language model can already be trained on them.
+The reconstruction losses work alone first; the discriminator joins once they have settled. From `freeze_codes_at` on
+only the decoder learns, so that the codes keep their meaning and a language model can already be trained on them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,11 +82,23 @@ class CodecRecipe:
         return Encodec(self.encodec) if self.encodec else SpectralCodec(self.spectral or SpectralConfig())
 
 
+def validation_pieces(recordings: Recordings, sample_rate: int, count: int = 32, seconds: float = 5.0) -> list[Tensor]:
+    """The beginnings [C, N] of up to `count` recordings of a second or more, spread evenly over all of them."""
+    long = [i for i in range(len(recordings)) if recordings.waveforms[i].shape[-1] >= sample_rate]
+    chosen = (long or list(range(len(recordings))))[:: max(1, len(long) // count)][:count]
+    return [recordings[i][:, : round(seconds * sample_rate)] for i in chosen]
+
+
 class CodecTask:
     """See `audiogen_cli.training.loop.Task`."""
 
     def __init__(
-        self, recipe: CodecRecipe, train: Recordings, validation: Sequence[Tensor], source: dict[str, Any], start: Codec | None = None
+        self,
+        recipe: CodecRecipe,
+        train: Recordings,
+        validation: Sequence[Tensor],
+        source: dict[str, Any],
+        start: Codec | None = None,
     ) -> None:
         self.recipe, self.config = recipe, recipe.training
         self.train, self.validation, self.source = train, list(validation), source
@@ -148,7 +160,12 @@ class CodecTask:
         self._generator_step(terms, decoded, commitment, logged)
         self.average.update(self.codec, step)
         usage = similarity.codebook_usage(codes, self.codec.codebook_size)
-        return {**{k: v.detach() for k, v in terms.items()}, "commitment": commitment.detach(), **logged, "codes_in_batch": usage[0].used * self.codec.codebook_size}
+        return {
+            **{k: v.detach() for k, v in terms.items()},
+            "commitment": commitment.detach(),
+            **logged,
+            "perplexity": usage[0].perplexity,
+        }
 
     def _num_codebooks(self, step: int) -> int | None:
         if not self.config.codebook_choices:
@@ -165,7 +182,7 @@ class CodecTask:
 
     def _reconstruction(self, batch: Tensor, decoded: Tensor) -> dict[str, Tensor]:
         rate = self.codec.sample_rate
-        terms = {
+        terms: dict[str, Callable[[], Tensor]] = {
             "mel": lambda: losses.multi_scale_mel_loss(batch, decoded, rate),
             "stft": lambda: losses.multi_resolution_stft_loss(batch, decoded),
             "complex": lambda: losses.complex_stft_loss(batch, decoded),
@@ -206,7 +223,7 @@ class CodecTask:
 
     @torch.no_grad()
     def evaluate(self, folder: Path, step: int) -> dict[str, float]:
-        """Held-out recordings through the averaged codec at each of the trained rates; the first ones are written out."""
+        """Held-out recordings through the averaged codec at each trained rate; the first ones are written out."""
         codec: Codec = self.average.module  # type: ignore[assignment]
         sizes = self.config.codebook_choices or (codec.num_codebooks,)
         metrics: dict[str, float] = {}

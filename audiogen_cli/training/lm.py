@@ -1,14 +1,15 @@
 """Training a language model on the codes of a frozen codec: the next-code step (MusicGen, 2306.05284 section 2).
 
-    (waveform, caption) --codec--> codes [B, K, T]
-                       --T5-----> condition, dropped for some examples so that guidance has an unconditional half
-                                  --> cross-entropy of every code, averaged over codebooks
+(waveform, caption) --codec--> codes [B, K, T]
+                   --T5-----> condition, dropped for some examples so that guidance has an unconditional half
+                              --> cross-entropy of every code, averaged over codebooks
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,11 +20,16 @@ from torch import Tensor, nn
 from audiogen_cli.conditioners.base import Condition
 from audiogen_cli.conditioners.text import T5Conditioner
 from audiogen_cli.data import audio, image
+from audiogen_cli.data.segments import PLAIN, SegmentConfig, Segments
+from audiogen_cli.errors import ConfigError
 from audiogen_cli.hub import checkpoint
 from audiogen_cli.models import decoding
 from audiogen_cli.models.codec import Codec
 from audiogen_cli.models.lm import LM, LMConfig, next_code_loss
+from audiogen_cli.training.data import Subset, TrainingData
 from audiogen_cli.training.loop import ExponentialAverage, LoopConfig
+
+VALIDATION_BATCHES = 4
 
 
 class Examples(NamedTuple):
@@ -36,6 +42,21 @@ class Examples(NamedTuple):
 ExampleSource = Callable[[int], Examples]
 
 
+class SegmentExamples:
+    """Batches made on the fly: recordings repeated, varied and mixed, then encoded. Batch `step` is always the same."""
+
+    def __init__(self, segments: Segments, codec: Codec, num_codebooks: int, batch_size: int) -> None:
+        self.segments, self.codec = segments, codec
+        self.num_codebooks, self.batch_size = num_codebooks, batch_size
+
+    @torch.no_grad()
+    def __call__(self, step: int) -> Examples:
+        examples = [self.segments.example(step, index) for index in range(self.batch_size)]
+        waveform = torch.stack([example.waveform for example in examples])  # [B, 1, N]
+        codes = self.codec.encode(waveform, self.num_codebooks)
+        return Examples(codes, [example.caption for example in examples])
+
+
 @dataclass(frozen=True)
 class LMTrainingConfig:
     """`condition_dropout`: the share of examples that lose their text (AudioGen: 0.1)."""
@@ -46,17 +67,54 @@ class LMTrainingConfig:
     sample_guidance: float = 3.0
 
 
+SMALL = LMConfig(4, 1024, 384, 6, 6, positions="rope", window_seconds=5.0)
+
+
 @dataclass(frozen=True)
 class LMRecipe:
-    """`model.codec_fingerprint`, `condition_dim` and the code sizes are taken from the codec and text encoder in use."""
+    """`fitted` takes the model's `codec_fingerprint`, `frame_rate`, `codebook_size` and `condition_dim` from the codec
+    and the text encoder in use; the other settings stand as they are."""
 
-    model: LMConfig
+    model: LMConfig = SMALL
     training: LMTrainingConfig = field(default_factory=LMTrainingConfig)
+    segments: SegmentConfig = field(default_factory=SegmentConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
 
 
+def fitted(recipe: LMRecipe, codec: Codec, text: T5Conditioner) -> LMRecipe:
+    """The recipe for this codec and text encoder. Raises ConfigError when the codec has too few codebooks."""
+    if recipe.model.num_codebooks > codec.num_codebooks:
+        raise ConfigError(
+            f"the recipe's model has {recipe.model.num_codebooks} codebooks and the codec {codec.num_codebooks}; "
+            "lower num_codebooks."
+        )
+    model = replace(
+        recipe.model,
+        codebook_size=codec.codebook_size,
+        condition_dim=text.dim,
+        frame_rate=codec.frame_rate,
+        codec_fingerprint=codec.fingerprint(),
+    )
+    segments = replace(recipe.segments, sample_rate=codec.sample_rate, seconds=model.window_seconds)
+    return replace(recipe, model=model, segments=segments)
+
+
+def example_sources(recipe: LMRecipe, codec: Codec, data: TrainingData) -> tuple[ExampleSource, list[Examples]]:
+    """Endless training batches, and a few fixed batches of held-out recordings as they are."""
+
+    def source(subset: Subset, config: SegmentConfig) -> SegmentExamples:
+        captions = [clip.caption for clip in subset.clips]
+        segments = Segments(subset.recordings, captions, config, recipe.loop.seed)
+        return SegmentExamples(segments, codec, recipe.model.num_codebooks, recipe.loop.batch_size)
+
+    plain = replace(PLAIN, sample_rate=codec.sample_rate, seconds=recipe.segments.seconds)
+    held_out = source(data.valid, plain)
+    return source(data.train, recipe.segments), [held_out(step) for step in range(VALIDATION_BATCHES)]
+
+
 class LMTask:
-    """See `audiogen_cli.training.loop.Task`. `train(step)` must give the same examples for the same step."""
+    """See `audiogen_cli.training.loop.Task`. `train(step)` must give the same examples for the same step. The codec and
+    the text encoder stay on the CPU, where worker processes use them."""
 
     def __init__(
         self,
@@ -67,10 +125,12 @@ class LMTask:
         validation: Sequence[Examples],
         source: dict[str, Any],
         start: LM | None = None,
+        folders: Mapping[str, Path] | None = None,
     ) -> None:
+        """`folders`: checkpoint folders ("codec", "text") that `export` puts beside the language model's."""
         self.recipe, self.config = recipe, recipe.training
         self.codec, self.text, self.source = codec, text, source
-        self.train, self.validation = train, validation
+        self.train, self.validation, self.folders = train, validation, dict(folders or {})
         self.lm = start or LM(recipe.model)
         self.average = ExponentialAverage(self.lm, recipe.loop.ema_decay)
         self.modules: dict[str, nn.Module] = {"lm": self.lm}
@@ -88,7 +148,6 @@ class LMTask:
         optimizer = torch.optim.AdamW(groups, config.learning_rate, (0.9, 0.95))
         self.prepared, prepared_optimizer = accelerator.prepare(self.lm, optimizer)
         self.average.module.to(accelerator.device)
-        self.codec.to(accelerator.device)
         self.optimizers = {"lm": prepared_optimizer}
 
     def batch(self, step: int) -> tuple[Tensor, Condition]:
@@ -141,13 +200,18 @@ class LMTask:
         steps = decoding.decode(lm, condition, frames, range(len(self.config.samples)), sampling)
         codes = drain(steps)
         for index, prompt in enumerate(self.config.samples):
-            sound = self.codec.decode(codes[index : index + 1].to(self.accelerator.device))[0].cpu()
+            sound = self.codec.decode(codes[index : index + 1].cpu())[0]
             stem = f"{index}-{prompt.replace(' ', '-')}"
             audio.write(folder / f"{stem}.wav", sound.clamp(-1, 1), self.codec.sample_rate, force=True)
             image.write_spectrogram(folder / f"{stem}.png", sound, self.codec.sample_rate, force=True)
 
     def export(self, folder: Path) -> None:
-        checkpoint.save(folder, self.average.module, self.source, torch.float16)
+        """A whole model: the language model, and copies of the codec and the text encoder it was trained with."""
+        checkpoint.save(folder / "lm", self.average.module, self.source, torch.float16)
+        for part, original in self.folders.items():
+            if not (folder / part).exists():
+                shutil.copytree(original, folder / f"{part}.partial", dirs_exist_ok=True)
+                (folder / f"{part}.partial").rename(folder / part)
 
 
 def drain(generator: Any) -> Tensor:

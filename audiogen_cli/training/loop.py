@@ -1,7 +1,7 @@
 """One training loop for every model: warm-up, evaluation, atomic checkpoints, exact resumption.
 
-A Task owns its modules and optimizers and does one step; the loop owns time. Everything random about step n follows from
-(seed, n), so a resumed run continues as if it had never stopped:
+A Task owns its modules and optimizers and does one step; the loop owns time. Everything random about step n follows
+from (seed, n), so a resumed run continues as if it had never stopped:
 
     for report in train(task, LoopConfig(steps=10_000), folder, resume=True):
         ...                                        # a Report after every step, evaluation and save
@@ -15,11 +15,11 @@ from __future__ import annotations
 import copy
 import json
 import math
+import multiprocessing
 import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -27,6 +27,7 @@ from typing import Any, Literal, Protocol
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
 from audiogen_cli.errors import OutputError, TrainingError
 
@@ -48,12 +49,15 @@ class LoopConfig:
     evaluate_every: int = 500
     save_every: int = 500
     keep_last: int = 2
+    workers: int = 1
     seed: int = 0
 
     def __post_init__(self) -> None:
         counts = (self.steps, self.batch_size, self.accumulate, self.evaluate_every, self.save_every, self.keep_last)
         if min(counts) < 1:
-            raise ValueError("steps, batch_size, accumulate, evaluate_every, save_every and keep_last must be 1 or more.")
+            raise ValueError(
+                "steps, batch_size, accumulate, evaluate_every, save_every and keep_last must be 1 or more."
+            )
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ class Task(Protocol):
     def prepare(self, accelerator: Accelerator, config: LoopConfig) -> None: ...
 
     def batch(self, step: int) -> Any:
-        """The examples of one step, a function of the step alone."""
+        """The examples of one step, on the CPU, a function of the step alone; called in a worker process."""
 
     def step(self, batch: Any, step: int) -> dict[str, Tensor | float]:
         """Backward passes and optimizer steps; returns what to log."""
@@ -97,8 +101,8 @@ class ExponentialAverage:
     @torch.no_grad()
     def update(self, module: nn.Module, step: int) -> None:
         decay = min(self.decay, (1 + step) / (10 + step))
-        averages, values = list(self.module.parameters()), list(module.parameters())
-        torch._foreach_lerp_(averages, [v.detach() for v in values], 1.0 - decay)
+        averages = [parameter.data for parameter in self.module.parameters()]
+        torch._foreach_lerp_(averages, [parameter.data for parameter in module.parameters()], 1.0 - decay)
         for average, value in zip(self.module.buffers(), module.buffers(), strict=True):
             average.copy_(value)
 
@@ -134,28 +138,47 @@ def learning_rate_scale(config: LoopConfig, step: int) -> float:
 def train(
     task: Task, config: LoopConfig, folder: Path, recipe: Mapping[str, Any], resume: bool = False
 ) -> Iterator[Report]:
-    """Runs the task to `config.steps`. Raises OutputError for a folder in use, TrainingError when a loss is not finite."""
+    """Runs the task to `config.steps`. Raises OutputError for a folder in use, TrainingError for a loss not finite."""
     _open(folder, recipe, resume)
     accelerator = Accelerator(mixed_precision=resolve_precision(config.precision))
     torch.manual_seed(config.seed)
     task.prepare(accelerator, config)
     first = _restore(task, folder) if resume else 0
     _trim_log(folder / "log.jsonl", first)
-    with ThreadPoolExecutor(max_workers=1) as reader:
-        ahead = reader.submit(task.batch, first)
-        for step in range(first, config.steps):
-            began = time.monotonic()
-            batch = ahead.result()
-            if step + 1 < config.steps:
-                ahead = reader.submit(task.batch, step + 1)
-            metrics = _one_step(task, config, batch, step)
-            yield _log(folder, Report("step", step + 1, config.steps, metrics, time.monotonic() - began))
-            last = step + 1 == config.steps
-            if last or (step + 1) % config.evaluate_every == 0:
-                yield _log(folder, _evaluate(task, config, folder, step + 1))
-            if last or (step + 1) % config.save_every == 0:
-                _save(task, config, folder, step + 1)
-                yield Report("save", step + 1, config.steps)
+    began = time.monotonic()
+    for step, batch in enumerate(_batches(task, config, first), start=first):
+        metrics = _one_step(task, config, batch, step)
+        yield _log(folder, Report("step", step + 1, config.steps, metrics, time.monotonic() - began))
+        last = step + 1 == config.steps
+        if last or (step + 1) % config.evaluate_every == 0:
+            yield _log(folder, _evaluate(task, config, folder, step + 1))
+        if last or (step + 1) % config.save_every == 0:
+            _save(task, config, folder, step + 1)
+            yield Report("save", step + 1, config.steps)
+        began = time.monotonic()
+
+
+class _Steps(Dataset[Any]):
+    """The batches of a task by step."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+
+    def __getitem__(self, step: int) -> Any:
+        return self.task.batch(step)
+
+
+def _batches(task: Task, config: LoopConfig, first: int) -> DataLoader[Any]:
+    """One batch a step, made ahead by a process of its own where processes can be forked."""
+    workers = config.workers if "fork" in multiprocessing.get_all_start_methods() else 0
+    return DataLoader(
+        _Steps(task),
+        batch_size=None,
+        sampler=range(first, config.steps),
+        num_workers=workers,
+        multiprocessing_context="fork" if workers else None,
+        generator=torch.Generator(),
+    )
 
 
 def _one_step(task: Task, config: LoopConfig, batch: Any, step: int) -> dict[str, float]:

@@ -94,7 +94,9 @@ def test_damaged_weights_are_one_sentence(folder: Path, damage: str) -> None:
         checkpoint.load(folder)
 
 
-@pytest.mark.parametrize("header", ["{", "[]", '{"format": 1}', '{"format": 9, "kind": "lm", "config": {}, "source": {}}'])
+@pytest.mark.parametrize(
+    "header", ["{", "[]", '{"format": 1}', '{"format": 9, "kind": "lm", "config": {}, "source": {}}']
+)
 def test_a_config_that_is_not_ours_is_refused(folder: Path, header: str) -> None:
     (folder / "config.json").write_text(header)
     with pytest.raises(CheckpointError):

@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from audiogen_cli.config import to_dict
-from audiogen_cli.data import audio
+from audiogen_cli.data import audio, manifest
+from audiogen_cli.data.manifest import Clip
 from audiogen_cli.errors import InputError
+from audiogen_cli.hub import catalog
 from audiogen_cli.hub.catalog import SHELVES
 from audiogen_cli.models.codec import Codec
 from audiogen_cli.models.decoding import Sampling
@@ -89,10 +91,14 @@ def test_placed_recordings_have_the_length_and_level_asked_for_and_repeat_to_the
     assert torch.equal(placed, evaluate.placed(waveform, recording, seconds=2.0))
 
 
-def test_perplexity_is_the_number_of_codes_that_are_used_equally():
-    used, perplexity = evaluate.code_usage(torch.tensor([[5, 5, 5, 5], [9, 0, 0, 0], [7, 7, 0, 0]]))
-    assert used == (1.0, 0.25, 0.5)
-    assert perplexity == pytest.approx((4.0, 1.0, 2.0))
+def test_the_validation_split_of_a_prepared_folder_is_held_out(tmp_path):
+    clips = [Clip("a.wav", "a dog", 1.0, "one"), Clip("b.wav", "rain", 1.0, "two", split="valid")]
+    manifest.write(tmp_path / manifest.NAME, clips)
+    recordings = evaluate.read_recordings(tmp_path)
+    assert [(r.path.name, r.caption, r.held_out) for r in recordings] == [
+        ("a.wav", "a dog", False),
+        ("b.wav", "rain", True),
+    ]
 
 
 def test_silence_and_clipping_are_found():
@@ -164,11 +170,23 @@ def test_the_whole_evaluation_is_deterministic_and_becomes_tables(model, tmp_pat
     assert [row.generated for row in report.rows] == [1.0, 0.0, 0.0, 1.0]
     assert [row.clips for row in report.rows] == [0, 1, 0, 0]
     assert report.codec.si_snr_db > 10
+    assert report.codec.used == pytest.approx([63 / 256], abs=0.3)
     assert report.generated_levels.silent == 0
     assert to_dict(report) == to_dict(run())
     text = evaluate.markdown(report)
-    assert "| dog | 1.00 | 0.00 | - | - | - | 0 | - | 0 |" in text
+    assert "| dog | 1.00 | 0.000 | - | - | - | 0 | - | 0 |" in text
     assert "| mean of 4 prompts | 0.50 |" in text
+
+
+def test_a_real_model_at_another_rate_is_evaluated_too(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setattr(Oracle, "hash", "1", raising=False)
+    audio.write(tmp_path / "dog.wav", 0.1 * torch.randn(1, 4_410), 44_100)
+    recordings = [Recording(tmp_path / "dog.wav", "a dog", held_out=True)]
+    model = catalog.load(tiny_model)
+    report = finish(evaluate.evaluate(model, Oracle(), PROMPTS[:2], recordings, num_seeds=1, seconds=0.2))
+    assert report.generated_levels.sounds == 2
+    assert len(report.codec.used) == model.lm.config.num_codebooks
+    assert report.rows[0].coded is not None
 
 
 def test_prompts_must_be_there_and_their_classes_known(model):

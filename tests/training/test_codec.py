@@ -1,0 +1,110 @@
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from audiogen_cli.config import from_dict, to_dict
+from audiogen_cli.data.recordings import Recordings
+from audiogen_cli.errors import ConfigError
+from audiogen_cli.hub import checkpoint
+from audiogen_cli.models.discriminators import MSSTFTDiscriminatorConfig
+from audiogen_cli.models.encodec import EncodecConfig
+from audiogen_cli.models.spectral import SpectralConfig
+from audiogen_cli.training.codec import CodecRecipe, CodecTask, CodecTrainingConfig, validation_pieces
+from audiogen_cli.training.loop import LoopConfig, train
+
+SPECTRAL = SpectralConfig(
+    encoder_dim=16,
+    encoder_layers=1,
+    decoder_dim=16,
+    decoder_layers=1,
+    subframe_dim=16,
+    subframe_layers=1,
+    latent_dim=8,
+    num_codebooks=3,
+    codebook_size=16,
+)
+ENCODEC = EncodecConfig(num_filters=2, dimension=8, ratios=(8, 5), num_codebooks=2, codebook_size=16, lstm_layers=1)
+TRAINING = CodecTrainingConfig(
+    seconds=0.2,
+    codebook_choices=(1, 3),
+    codebook_odds=(0.5, 0.5),
+    adversarial_start=2,
+    discriminator=MSSTFTDiscriminatorConfig(filters=2, n_ffts=(256, 128)),
+)
+LOOP = LoopConfig(steps=4, batch_size=2, warmup_steps=1, evaluate_every=4, save_every=2, precision="fp32", workers=0)
+RECIPE = CodecRecipe(spectral=SPECTRAL, training=TRAINING, loop=LOOP)
+
+
+def task(recipe: CodecRecipe = RECIPE) -> CodecTask:
+    torch.manual_seed(0)
+    tones = [(torch.sin(torch.arange(8_000) * f) * 9_000).to(torch.int16)[None] for f in (0.05, 0.2, 0.6)]
+    recordings = Recordings(tones)
+    return CodecTask(recipe, recordings, validation_pieces(recordings, 16_000, seconds=0.3), {"data": "tones"})
+
+
+def run(folder: Path, recipe: CodecRecipe = RECIPE, resume: bool = False) -> tuple[CodecTask, list[dict[str, float]]]:
+    made = task(recipe)
+    reports = list(train(made, recipe.loop, folder, to_dict(recipe), resume))
+    return made, [dict(r.metrics) for r in reports if r.kind != "save"]
+
+
+@pytest.mark.parametrize("recipe", [RECIPE, CodecRecipe(encodec=ENCODEC, training=TRAINING, loop=LOOP)])
+def test_either_family_trains_and_leaves_a_checkpoint_samples_and_spectrograms(tmp_path: Path, recipe: CodecRecipe) -> None:
+    if recipe.encodec:
+        training = dataclasses.replace(TRAINING, codebook_choices=(1, 2))
+        recipe = dataclasses.replace(recipe, training=training)
+    _, metrics = run(tmp_path, recipe)
+    assert "adversarial" not in metrics[1] and "adversarial" in metrics[2] and "discriminator" in metrics[2]
+    assert {"mel_distance_1", "si_snr_1", "used_0", "used_1"} <= metrics[-1].keys()
+    codec = checkpoint.load(tmp_path / "model")
+    assert codec.encode(torch.randn(1, 1, 4_000)).shape[1] == codec.num_codebooks  # type: ignore[operator]
+    assert {path.suffix for path in (tmp_path / "samples/step-00000004").iterdir()} == {".wav", ".png"}
+
+
+def test_a_resumed_run_ends_with_the_same_weights(tmp_path: Path) -> None:
+    whole, _ = run(tmp_path / "whole")
+    short = dataclasses.replace(RECIPE, loop=dataclasses.replace(LOOP, schedule="constant", steps=2))
+    long = dataclasses.replace(RECIPE, loop=dataclasses.replace(LOOP, schedule="constant"))
+    whole, _ = run(tmp_path / "constant", long)
+    run(tmp_path / "cut", short)
+    resumed, _ = run(tmp_path / "cut", long, resume=True)
+    for name, tensor in whole.codec.state_dict().items():
+        assert torch.equal(tensor, resumed.codec.state_dict()[name]), name
+
+
+def test_from_freeze_codes_at_on_only_the_decoder_learns(tmp_path: Path) -> None:
+    training = dataclasses.replace(TRAINING, freeze_codes_at=0)
+    made = task(dataclasses.replace(RECIPE, training=training))
+    made.codec(torch.randn(2, 1, 16_000))  # k-means start
+    before = {name: tensor.clone() for name, tensor in made.codec.state_dict().items()}
+    list(train(made, LOOP, tmp_path, {}))
+    changed = {name.split(".")[0] for name, tensor in made.codec.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert changed == {"decoder"}
+
+
+def test_the_generator_step_leaves_no_gradient_in_the_discriminator(tmp_path: Path) -> None:
+    made, _ = run(tmp_path)
+    made.optimizers["discriminator"].zero_grad()
+    batch = made.batch(7)
+    decoded = made.codec(batch).waveform
+    sum(made._adversarial(batch, decoded).values()).backward()  # type: ignore[union-attr]
+    assert all(p.grad is None for p in made.discriminator.parameters())
+    assert all(p.requires_grad for p in made.discriminator.parameters())
+
+
+def test_a_batch_is_a_function_of_its_step() -> None:
+    assert torch.equal(task().batch(3), task().batch(3))
+    assert not torch.equal(task().batch(3), task().batch(4))
+
+
+def test_a_recipe_for_more_codebooks_than_there_are_is_refused() -> None:
+    training = dataclasses.replace(TRAINING, codebook_choices=(4, 1))
+    with pytest.raises(ConfigError, match="4 of 3 codebooks"):
+        task(dataclasses.replace(RECIPE, training=training))
+
+
+def test_a_recipe_with_two_codecs_is_refused() -> None:
+    with pytest.raises(ConfigError, match="names two codecs"):
+        from_dict(CodecRecipe, {"spectral": {}, "encodec": to_dict(ENCODEC)})
