@@ -3,7 +3,7 @@
     config = from_dict(RVQConfig, {"num_codebooks": 4})     # unknown or missing key, wrong type: ConfigError
     to_dict(config)                                         # plain dicts, lists, numbers and strings
 
-A field may be bool, int, float, str, None, a Literal, a tuple, a dict[str, ...], a union of these, or another dataclass.
+A field may be bool, int, float, str, None, a Literal, a tuple, a dict[str, ...], a union of these, or a dataclass.
 """
 
 from __future__ import annotations

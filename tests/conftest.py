@@ -11,6 +11,7 @@ import pytest
 from typer.testing import Result
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny tensors: threads only wait for each other
 
 SAMPLE_RATE, HOP = 8_000, 160
 WORDS = ("dog", "cat", "rain", "barking", "in", "a", "the", "bell", "wind", "sea", "waves")

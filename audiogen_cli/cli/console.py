@@ -63,16 +63,17 @@ def progress(what: str, total: float, unit: str = "s") -> Iterator[Callable[[flo
     with progress("dog barking", total=5.0) as show:
         show(2.5, "1.6 times real time")
     """
+    digits = 1 if unit == "s" else 0
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
-        TextColumn("{task.completed:.1f} of {task.total:.1f} {task.fields[unit]}", markup=False),
+        TextColumn(f"{{task.completed:.{digits}f}} of {{task.total:.{digits}f}} {unit}", markup=False),
         TextColumn("{task.fields[remark]}", markup=False),
         TimeRemainingColumn(),
     )
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(_shortened(what), total=total, unit=unit, remark="")
+        task = bar.add_task(_shortened(what), total=total, remark="")
 
         def show(done: float, remark: str = "") -> None:
             bar.update(task, completed=done, remark=remark)

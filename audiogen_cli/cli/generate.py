@@ -306,7 +306,7 @@ def _carry_out(jobs: list[Job], entry: Entry, run: Run, make: Maker, sample_rate
     with console.waiting(f"loading {entry.card.name}"):
         model = catalog.load(entry.folder, run.device, run.dtype)
     made, loaded = 0.0, watch.seconds
-    for batch in requests.batches(jobs, entry.card.lanes):
+    for batch in requests.batches(jobs, max(requests.TOGETHER, entry.card.lanes)):
         for job, sound in zip(batch, _watched(make(model, batch), model, batch), strict=True):
             _write(job, sound, sample_rate or model.sample_rate, run)
             made += job.recipe.seconds

@@ -20,6 +20,7 @@ from audiogen_cli.pipelines.recipe import BitDepth, Format, Kind, Normalization,
 STDOUT = "-"
 FORMATS: dict[str, Format] = {".wav": "wav", ".flac": "flac", ".ogg": "ogg", ".oga": "ogg", ".opus": "ogg"}
 _PROMPT_COLUMNS = ("prompt", "caption", "text")
+TOGETHER = 8  # sounds of a batch: they share the reading of the weights, and are written when all are done
 _RANDOM_SEEDS = 2**31
 
 

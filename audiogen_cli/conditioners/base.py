@@ -2,8 +2,8 @@
 
     Condition(embedding [B, L, D], mask [B, L])      True: this position may be attended to
 
-A dropped, or null, condition is one whose mask is all False: a language model then sees nothing of the text, whatever the
-embedding holds. The mask is carried explicitly and never guessed from zeros in the embedding.
+A dropped, or null, condition is one whose mask is all False: a language model then sees nothing of the text, whatever
+the embedding holds. The mask is carried explicitly and never guessed from zeros in the embedding.
 """
 
 from __future__ import annotations

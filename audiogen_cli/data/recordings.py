@@ -64,7 +64,7 @@ def place(waveform: Tensor, samples: int, generator: torch.Generator) -> Tensor:
 
 
 def balanced_weights(labels: Sequence[str], seconds: Sequence[float]) -> list[float]:
-    """A recording's weight: its seconds (at most 10 count), scaled so that a label's total is the root of its seconds."""
+    """A recording's weight: its seconds (at most 10 count), scaled so that a label's total is the root of its own."""
     if len(labels) != len(seconds):
         raise AudioError("every recording needs a label and a length.")
     capped = [min(10.0, s) for s in seconds]

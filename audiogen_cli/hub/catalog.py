@@ -10,6 +10,7 @@ imports no torch; only `load` does.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -58,7 +59,7 @@ class ModelCard:
     licence: str = "unknown"
     sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
     window_seconds: float | None = None
-    lanes: int = 4
+    lanes: int = 1
 
     def __post_init__(self) -> None:
         if self.lanes < 1 or (self.window_seconds is not None and self.window_seconds <= 0):
@@ -118,16 +119,19 @@ class Model:
 
 
 def bundled() -> dict[str, Entry]:
-    """The models that came with the program, by name."""
-    folders = [folder for shelf in reversed(SHELVES) if shelf.is_dir() for folder in sorted(shelf.iterdir())]
-    return {folder.name: _entry(folder) for folder in folders if (folder / "model.json").is_file()}
+    """The models that came with the program, by name; one that lacks a part is left out."""
+    entries = {}
+    for name, folder in _shelved().items():
+        with contextlib.suppress(ModelError):
+            entries[name] = _entry(folder)
+    return entries
 
 
 def find(name: str | os.PathLike[str]) -> Entry:
     """A bundled model by its name, or a folder by its path. Raises ModelError when there is neither."""
-    known = bundled()
+    known = _shelved()
     if str(name) in known:
-        return known[str(name)]
+        return _entry(known[str(name)])
     folder = Path(name)
     if folder.is_dir():
         return _entry(folder)
@@ -181,6 +185,12 @@ def torch_dtype(dtype: Dtype, device: str) -> torch.dtype:
 
     resolved: torch.dtype = getattr(torch, resolve_dtype(dtype, device))
     return resolved
+
+
+def _shelved() -> dict[str, Path]:
+    """Folders with a model card on the shelves; what an earlier shelf has hides a later one's."""
+    folders = [folder for shelf in reversed(SHELVES) if shelf.is_dir() for folder in sorted(shelf.iterdir())]
+    return {folder.name: folder for folder in folders if (folder / "model.json").is_file()}
 
 
 def _entry(folder: Path) -> Entry:

@@ -2,8 +2,8 @@
 
     config.json   {"format": 1, "kind": "spectral", "config": {...}, "source": {...}}
 
-`kind` looks up a literal table, never an import path. Every key and shape must be the expected one. Weights may be stored in
-16 bits; they are computed with in float32 unless asked otherwise.
+`kind` looks up a literal table, never an import path. Every key and shape must be the expected one. Weights may be
+stored in 16 bits; they are computed with in float32 unless asked otherwise.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ def save(
 def load(folder: str | os.PathLike[str], device: torch.device | str = "cpu", expect: tuple[str, ...] = ()) -> nn.Module:
     """The module in evaluation mode, float32, on `device`.
 
-    Raises CheckpointError when the folder is not a checkpoint, is of a kind not in `expect`, or holds other keys or shapes
-    than its configuration makes.
+    Raises CheckpointError when the folder is not a checkpoint, is of a kind not in `expect`, or holds other keys or
+    shapes than its configuration makes.
     """
     folder = Path(folder)
     header = read_header(folder)

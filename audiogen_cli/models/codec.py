@@ -16,11 +16,15 @@ from torch import Tensor, nn
 
 
 class CodecOutput(NamedTuple):
-    """One training pass. waveform: [B, C, N]; codes: [B, K, T]; commitment: scalar, summed over the quantizer's stages."""
+    """One training pass. waveform: [B, C, N]; codes: [B, K, T]; commitment: scalar, summed over the stages.
+
+    magnitude: scalar, the distance of the decoder's own magnitudes from the input's, for a codec that has such.
+    """
 
     waveform: Tensor
     codes: Tensor
     commitment: Tensor
+    magnitude: Tensor | None = None
 
 
 class Codec(nn.Module):
@@ -40,7 +44,7 @@ class Codec(nn.Module):
         return -(-num_samples // self.hop_length)
 
     def encode(self, waveform: Tensor, num_codebooks: int | None = None) -> Tensor:
-        """waveform [B, C, N] in [-1, 1] -> codes [B, K, T]; `num_codebooks` keeps the first ones only (a lower rate)."""
+        """waveform [B, C, N] in [-1, 1] -> codes [B, K, T]; `num_codebooks` keeps the first ones (a lower rate)."""
         raise NotImplementedError
 
     def decode(self, codes: Tensor) -> Tensor:

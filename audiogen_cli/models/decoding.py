@@ -1,9 +1,9 @@
 """The autoregressive loop over a language model: cache, classifier-free guidance, sampling; progress by yielding.
 
 An item's codes are a function of its own prompt, seed and condition, to the bit, whatever else is in the batch. Matrix
-kernels round differently for different numbers of rows, so a matrix product takes exactly `lanes` items at a time (missing
-ones are filled in with copies); items advance together when their text has the same padded length, which is a function of
-the text alone; and every item draws its own noise.
+kernels round differently for different numbers of rows, so a matrix product takes exactly `lanes` items at a time
+(missing ones are filled in with copies); items advance together when their text has the same padded length, which is a
+function of the text alone; and every item draws its own noise.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ def decode(
     """One item per seed. Yields the number of frames done so far; returns codes [B, K, num_frames].
 
     condition: of B rows; None is unconditional. prompt: codes [B, K, P] that are kept as the first P frames.
-    lanes: items per matrix product; more are faster for a large batch on a GPU, and slower for one item. The codes depend
-    on this number as they depend on the machine, by a few ULP of the logits. What is yielded is the mean of the items.
+    lanes: items per matrix product; more are faster for a large batch on a GPU, and slower for one item. The codes
+    depend on this number as on the machine, by a few ULP of the logits. What is yielded is the mean of the items.
     `lm` is expected in eval mode. Raises InputError when the prompt is longer than what is asked for.
     """
     sampling = sampling or Sampling()

@@ -1,24 +1,28 @@
 """The codec for small budgets: all of its work is matrix products at the frame rate (after Vocos, 2306.00814).
 
-    waveform --> log magnitudes of long and short STFTs --> ConvNeXt --> RVQ --> ConvNeXt --> magnitude, phase --> waveform
-      [N]        [features, T]                              [D, T]       [K, T]               [F, T * subframes]     [N]
+    waveform -> log magnitudes of long and short STFTs -> ConvNeXt -> RVQ -> ConvNeXt -> magnitude, phase -> waveform
+      [N]       [features, T]                             [D, T]      [K, T]             [F, T * subframes]    [N]
 
 The analysis takes one long window a frame for pitch and several short ones for time. The decoder's last blocks run at a
 multiple of the frame rate, so that its synthesis window is short enough for a click to stay a click. Phase is not
-coded: the decoder invents a fitting one, which is what its adversarial training teaches it.
+coded: either the decoder predicts a fitting one, which takes adversarial training to learn, or (phase = "griffin-lim")
+it is found from the magnitudes alone.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from audiogen_cli.models.codec import Codec, CodecOutput
-from audiogen_cli.ops.stft import frame_stft, overlap_add
+from audiogen_cli.ops.stft import frame_stft, griffin_lim, mel_filter_bank, overlap_add
 from audiogen_cli.quantizers.rvq import ResidualVQ, RVQConfig
+
+LOG_FLOOR = math.log(1e-5)  # -100 dB: nothing quieter is told apart
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,8 @@ class SpectralConfig:
     subframe_dim: int = 384
     subframe_layers: int = 2
     synthesis_fft: int = 640
+    phase: Literal["predicted", "griffin-lim"] = "predicted"
+    griffin_lim_iterations: int = 32
     kernel_size: int = 7
     expansion: int = 3
     latent_dim: int = 128
@@ -49,6 +55,14 @@ class SpectralConfig:
             raise ValueError("analysis_hops must divide hop_length, one for each of analysis_ffts.")
         if self.hop_length % self.subframes or self.synthesis_fft < self.hop_length // self.subframes:
             raise ValueError("subframes must divide hop_length, and synthesis_fft must cover a subframe.")
+
+    @property
+    def bins(self) -> int:
+        return self.synthesis_fft // 2 + 1
+
+    @property
+    def synthesis_hop(self) -> int:
+        return self.hop_length // self.subframes
 
     @property
     def analysis_features(self) -> int:
@@ -119,32 +133,43 @@ class SpectralDecoder(nn.Module):
     def __init__(self, config: SpectralConfig) -> None:
         super().__init__()
         self.config = config
-        self.embed = nn.Conv1d(
-            config.latent_dim, config.decoder_dim, config.kernel_size, padding=config.kernel_size // 2
-        )
-        self.norm = nn.LayerNorm(config.decoder_dim, eps=1e-6)
-        self.blocks = _blocks(config.decoder_layers, config.decoder_dim, config)
-        self.split = nn.Linear(config.decoder_dim, config.subframes * config.subframe_dim)
+        dim, parts = config.decoder_dim, 2 if config.phase == "predicted" else 1
+        self.embed = nn.Conv1d(config.latent_dim, dim, config.kernel_size, padding=config.kernel_size // 2)
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.blocks = _blocks(config.decoder_layers, dim, config)
+        self.split = nn.Linear(dim, config.subframes * config.subframe_dim)
         self.subframe_blocks = _blocks(config.subframe_layers, config.subframe_dim, config)
         self.final_norm = nn.LayerNorm(config.subframe_dim, eps=1e-6)
-        self.head = nn.Linear(config.subframe_dim, config.channels * 2 * (config.synthesis_fft // 2 + 1))
+        self.head = nn.Linear(config.subframe_dim, config.channels * parts * config.bins)
 
     def forward(self, latent: Tensor) -> Tensor:
         """latent [B, D, T] -> waveform [B, C, T * hop_length]."""
+        level, phase = self.spectrum(latent)
+        if phase is not None:
+            return self.synthesize(level, phase)
+        magnitude = self.magnitude(level).flatten(0, 1)
+        waveform = griffin_lim(magnitude, self.config.synthesis_hop, self.config.griffin_lim_iterations)
+        return waveform.reshape(*level.shape[:2], -1)
+
+    def spectrum(self, latent: Tensor) -> tuple[Tensor, Tensor | None]:
+        """latent [B, D, T] -> log magnitudes, 0 for a full-scale sine, and phases where predicted: [B, C, F, T']."""
         x = self.blocks(self.norm(self.embed(latent).transpose(1, 2)))  # [B, T, D]
         x = self.split(x)
-        x = x.reshape(x.shape[0], -1, self.config.subframe_dim)  # [B, T * subframes, D]
-        x = self.head(self.final_norm(self.subframe_blocks(x)))
-        return self.synthesize(x.float())
+        x = x.reshape(x.shape[0], -1, self.config.subframe_dim)  # [B, T' = T * subframes, D]
+        x = self.head(self.final_norm(self.subframe_blocks(x))).float()
+        x = x.reshape(*x.shape[:2], self.config.channels, -1, self.config.bins).permute(3, 0, 2, 4, 1)
+        level = 2.0 * x[0] - 5.0  # about the mean and spread of what there is to say
+        return level, x[1] if len(x) > 1 else None
 
-    def synthesize(self, x: Tensor) -> Tensor:
-        """x [B, T', C * 2 * F], log magnitudes and phases -> waveform [B, C, N]."""
-        config = self.config
-        x = x.reshape(*x.shape[:2], config.channels, 2, -1).permute(3, 0, 2, 4, 1)  # [2, B, C, F, T']
-        magnitude = x[0].clamp_max(7.0).exp()
-        spectrum = torch.polar(magnitude, x[1])
-        waveform = overlap_add(spectrum.flatten(0, 1), config.hop_length // config.subframes)
-        return waveform.reshape(-1, config.channels, waveform.shape[-1])
+    def magnitude(self, level: Tensor) -> Tensor:
+        """Log magnitudes -> magnitudes of an unscaled STFT; what is below the floor is silence."""
+        magnitude = level.clamp_max(2.0).exp() * (self.config.synthesis_fft / 4.0)
+        return torch.where(level < LOG_FLOOR + 0.5, torch.zeros_like(magnitude), magnitude)
+
+    def synthesize(self, level: Tensor, phase: Tensor) -> Tensor:
+        """[B, C, F, T'] twice -> waveform [B, C, N]."""
+        spectrum = torch.polar(self.magnitude(level), phase)
+        return overlap_add(spectrum.flatten(0, 1), self.config.synthesis_hop).reshape(*level.shape[:2], -1)
 
 
 class SpectralCodec(Codec):
@@ -172,9 +197,29 @@ class SpectralCodec(Codec):
         return self.decoder(self.quantizer.decode(codes))
 
     def forward(self, waveform: Tensor, num_codebooks: int | None = None) -> CodecOutput:
+        """Without predicted phases, the waveform has the input's: it differs from it in its magnitudes alone."""
         quantized, codes, commitment = self.quantizer(self.encoder(waveform), num_codebooks)
-        decoded = self.decoder(quantized)[..., : waveform.shape[-1]]
-        return CodecOutput(decoded, codes, commitment)
+        level, phase = self.decoder.spectrum(quantized)
+        whole = nn.functional.pad(waveform, (0, -waveform.shape[-1] % self.hop_length))
+        spectrum = frame_stft(whole, self.config.synthesis_fft, self.config.synthesis_hop)
+        decoded = self.decoder.synthesize(level, spectrum.angle() if phase is None else phase)
+        distance = self._magnitude_distance(spectrum.abs(), level)
+        return CodecOutput(decoded[..., : waveform.shape[-1]], codes, commitment, distance)
+
+    def _magnitude_distance(self, target: Tensor, level: Tensor) -> Tensor:
+        """Mean absolute difference of log magnitudes, of bins and of mel bands: [B, C, F, T'] twice -> scalar.
+
+        It is taken before any inverse transform, where each output answers for its own bin. Through the waveform, a loud
+        frame that leaks into a silent one has a gradient thousands of times larger than everything else.
+        """
+        floor, n_fft = math.exp(LOG_FLOOR), self.config.synthesis_fft
+        target = target * (4.0 / n_fft)
+        wanted = target.clamp_min(floor).log()
+        level = torch.where(target <= floor, level.clamp_min(LOG_FLOOR), level)  # silence may be as quiet as it likes
+        bins = (wanted - level).abs().mean()
+        bank = mel_filter_bank(self.sample_rate, n_fft, 64).to(level.device)
+        bands = [(bank @ magnitude).clamp_min(floor).log() for magnitude in (target, level.clamp_max(2.0).exp())]
+        return bins + (bands[0] - bands[1]).abs().mean()
 
     def codebooks(self) -> Tensor:
         return self.quantizer.codebooks()

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 class Linear(nn.Linear):
     """A matrix product that can be taken a few rows of the batch at a time.
 
-    Kernels for different numbers of rows round differently. With `rows` set, the result for a row depends on its own group
-    of `rows` only, to the bit; attention, norms and the like work row by row anyway. The second group finds the matrix in
-    the processor's cache, so that four groups of two rows take about as long as one of eight.
+    Kernels for different numbers of rows round differently. With `rows` set, the result for a row depends on its own
+    group of `rows` only, to the bit; attention, norms and the like work row by row anyway. The second group finds the
+    matrix in the processor's cache: four groups of two rows take little longer than one of eight.
     """
 
     def forward(self, x: Tensor, rows: int | None = None) -> Tensor:

@@ -58,6 +58,24 @@ def overlap_add(spectrum: Tensor, hop_length: int) -> Tensor:
     return total[:, kept] / envelope[:, kept].clamp_min(1e-8)
 
 
+def griffin_lim(magnitude: Tensor, hop_length: int, iterations: int = 32, momentum: float = 0.99) -> Tensor:
+    """magnitude [B, F, T] -> waveform [B, T * hop_length] whose `frame_stft` has nearly those magnitudes.
+
+    The fast Griffin-Lim algorithm (Perraudin et al. 2013, algorithm 2; alpha is `momentum`): back and forth between
+    waveform and spectrum, keeping the phase found and the magnitude wanted. It starts from the same random phases
+    always, so that the result is a function of the magnitudes alone.
+    """
+    n_fft = 2 * (magnitude.shape[-2] - 1)
+    start = torch.rand(magnitude.shape[-2:], generator=torch.Generator().manual_seed(0)) * (2 * math.pi)
+    phases = torch.polar(torch.ones_like(magnitude), start.to(magnitude).expand_as(magnitude).contiguous())
+    before = torch.zeros_like(phases)
+    for _ in range(iterations):
+        found = frame_stft(overlap_add(magnitude * phases, hop_length), n_fft, hop_length)
+        ahead = found + momentum * (found - before)
+        phases, before = ahead / ahead.abs().clamp_min(1e-12), found
+    return overlap_add(magnitude * phases, hop_length)
+
+
 def _fold(windows: Tensor, length: int, hop_length: int) -> Tensor:
     """[B, T, n_fft] -> [B, length], frames added where they overlap."""
     n_fft = windows.shape[-1]
@@ -83,7 +101,8 @@ def mel_spectrogram(
 ) -> Tensor:
     """waveform [..., N] -> mel magnitudes [..., num_mels, T]; a full-scale sine has a magnitude of about 1."""
     magnitude = stft(waveform, n_fft, hop_length).abs() * (4.0 / n_fft)
-    return mel_filter_bank(sample_rate, n_fft, num_mels, 0.0, f_max).to(magnitude.device) @ magnitude
+    with torch.autocast(magnitude.device.type, enabled=False):
+        return mel_filter_bank(sample_rate, n_fft, num_mels, 0.0, f_max).to(magnitude.device) @ magnitude
 
 
 def log_mel(

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Generator, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -173,9 +174,14 @@ def _codes(
         window_seeds = [window_seed(seed, index) for seed in seeds]
         prompt = known if known.shape[2] else None
         steps = decode(model.lm, condition, end - start, window_seeds, sampling, prompt, lanes=model.card.lanes)
-        found = yield from _mapped(steps, lambda done, start=start: start + done)  # type: ignore[misc]
+        found = yield from _mapped(steps, partial(_frames_done, start, codes.shape[2]))
         codes = torch.cat([codes, found.cpu()[:, :, known.shape[2] :]], dim=2)
     return codes
+
+
+def _frames_done(start: int, known: int, done: int) -> int:
+    """Of all frames, when `done` are complete in the window from `start`; a pattern completes known ones late."""
+    return max(known, start + done)
 
 
 @torch.inference_mode()

@@ -26,7 +26,7 @@ from audiogen_cli.errors import AudioError, InputError, OutputError
 from audiogen_cli.models.codec import Codec
 
 _PIECE_SECONDS = 30.0
-_SAVE_EVERY = 200
+_SAVE_EVERY = 500
 
 
 class Progress(NamedTuple):
@@ -67,12 +67,15 @@ def prepare(
     path = output / manifest.NAME
     known = {clip.path: clip for clip in manifest.read(path)} if path.exists() else {}
     writer = tokens.TokenWriter(output, token_info(codec)) if codec is not None else None
+    done = known.keys() if writer is None else known.keys() & writer.done.keys()
     sources = _sources(listing.recordings, Path(folder))
     clips, problems = list[Clip](), listing.problems
     try:
         for number, (recording, source) in enumerate(zip(listing.recordings, sources, strict=True), start=1):
             try:
-                clips.append(_clip(recording, source, known, codec, writer))
+                clip = _described(recording, source)
+                seconds = known[clip.path].seconds if clip.path in done else _examined(clip, codec, writer)
+                clips.append(replace(clip, seconds=seconds))
             except AudioError as error:
                 problems.append(Problem(str(recording.path), str(error)))
             if number % _SAVE_EVERY == 0:
@@ -103,21 +106,22 @@ def encode(codec: Codec, waveform: Tensor) -> Tensor:
     return torch.cat(codes, dim=1)
 
 
-def _clip(
-    recording: Labelled, source: str, known: dict[str, Clip], codec: Codec | None, writer: tokens.TokenWriter | None
-) -> Clip:
-    """The recording checked and, where there is a codec, encoded; unless an earlier run has done it."""
-    path = str(recording.path.resolve())
+def _described(recording: Labelled, source: str) -> Clip:
+    """What is known before the file is opened."""
     caption, *others = recording.captions
-    clip = Clip(path, caption, 0.0, source, recording.licence, tier=recording.tier, other_captions=tuple(others))
-    clip = replace(clip, split=recording.split or "train")
-    if path in known and (writer is None or path in writer.done):
-        return replace(clip, seconds=known[path].seconds)
-    rate, channels = (codec.sample_rate, codec.channels) if codec is not None else (None, None)
-    waveform, rate = audio.read(recording.path, rate, channels)
-    if codec is not None and writer is not None and path not in writer.done:
-        writer.add(path, encode(codec, waveform))
-    return replace(clip, seconds=round(waveform.shape[1] / rate, 3))
+    path, split = str(recording.path.resolve()), recording.split or "train"
+    return Clip(path, caption, 0.0, source, recording.licence, split, recording.tier, tuple(others))
+
+
+def _examined(clip: Clip, codec: Codec | None, writer: tokens.TokenWriter | None) -> float:
+    """Reads the whole recording, encodes it where there is a codec, and returns its seconds. Raises AudioError."""
+    if codec is None or writer is None:
+        waveform, rate = audio.read(clip.path)
+    else:
+        waveform, rate = audio.read(clip.path, codec.sample_rate, codec.channels)
+        if clip.path not in writer.done:
+            writer.add(clip.path, encode(codec, waveform))
+    return round(waveform.shape[1] / rate, 3)
 
 
 def _merged(clips: Sequence[Clip], known: dict[str, Clip]) -> list[Clip]:

@@ -24,7 +24,7 @@ from audiogen_cli.data.recordings import Recordings
 from audiogen_cli.errors import ConfigError
 from audiogen_cli.hub import checkpoint
 from audiogen_cli.metrics import similarity
-from audiogen_cli.models.codec import Codec
+from audiogen_cli.models.codec import Codec, CodecOutput
 from audiogen_cli.models.discriminators import MSSTFTDiscriminator, MSSTFTDiscriminatorConfig
 from audiogen_cli.models.encodec import Encodec, EncodecConfig
 from audiogen_cli.models.spectral import SpectralCodec, SpectralConfig
@@ -34,14 +34,20 @@ from audiogen_cli.training.loop import ExponentialAverage, LoopConfig
 
 @dataclass(frozen=True)
 class CodecLossConfig:
-    """Shares of the gradient that reaches the decoded waveform; `commitment` is added outside the balancer."""
+    """Shares of the gradient that reaches the decoded waveform, and the windows of the spectral ones. A loss of share 0
+    is not computed. `commitment` and `magnitude` do not pass through the waveform and are weights outside the balancer.
+    """
 
     mel: float = 2.0
     stft: float = 1.0
     complex: float = 0.5
     adversarial: float = 1.0
     feature: float = 2.0
-    commitment: float = 0.25
+    commitment: float = 0.01
+    magnitude: float = 1.0
+    mel_ffts: tuple[int, ...] = losses.MEL_FFTS
+    stft_ffts: tuple[int, ...] = losses.STFT_FFTS
+    complex_ffts: tuple[int, ...] = losses.COMPLEX_FFTS
 
 
 @dataclass(frozen=True)
@@ -148,8 +154,8 @@ class CodecTask:
         if self.config.freeze_codes_at is not None and step >= self.config.freeze_codes_at:
             self._freeze_codes()
         with self.accelerator.autocast():
-            decoded, codes, commitment = self.prepared_codec(batch, self._num_codebooks(step))
-        decoded = decoded.float()
+            output: CodecOutput = self.prepared_codec(batch, self._num_codebooks(step))
+        decoded = output.waveform.float()
         adversarial = step >= self.config.adversarial_start
         logged: dict[str, Tensor | float] = {}
         if adversarial and step % self.config.discriminator_every == 0:
@@ -157,12 +163,12 @@ class CodecTask:
         terms = self._reconstruction(batch, decoded)
         if adversarial:
             terms |= self._adversarial(batch, decoded)
-        self._generator_step(terms, decoded, commitment, logged)
+        self._generator_step(terms, decoded, output, logged)
         self.average.update(self.codec, step)
-        usage = similarity.codebook_usage(codes, self.codec.codebook_size)
+        usage = similarity.codebook_usage(output.codes, self.codec.codebook_size)
         return {
             **{k: v.detach() for k, v in terms.items()},
-            "commitment": commitment.detach(),
+            "commitment": output.commitment.detach(),
             **logged,
             "perplexity": usage[0].perplexity,
         }
@@ -181,13 +187,13 @@ class CodecTask:
                 child.eval().requires_grad_(False)
 
     def _reconstruction(self, batch: Tensor, decoded: Tensor) -> dict[str, Tensor]:
-        rate = self.codec.sample_rate
+        rate, share = self.codec.sample_rate, self.config.losses
         terms: dict[str, Callable[[], Tensor]] = {
-            "mel": lambda: losses.multi_scale_mel_loss(batch, decoded, rate),
-            "stft": lambda: losses.multi_resolution_stft_loss(batch, decoded),
-            "complex": lambda: losses.complex_stft_loss(batch, decoded),
+            "mel": lambda: losses.multi_scale_mel_loss(batch, decoded, rate, share.mel_ffts),
+            "stft": lambda: losses.multi_resolution_stft_loss(batch, decoded, share.stft_ffts),
+            "complex": lambda: losses.complex_stft_loss(batch, decoded, share.complex_ffts),
         }
-        return {name: term() for name, term in terms.items() if getattr(self.config.losses, name) > 0}
+        return {name: term() for name, term in terms.items() if getattr(share, name) > 0}
 
     def _adversarial(self, batch: Tensor, decoded: Tensor) -> dict[str, Tensor]:
         self.discriminator.requires_grad_(False)
@@ -212,12 +218,17 @@ class CodecTask:
         return loss.detach()
 
     def _generator_step(
-        self, terms: dict[str, Tensor], decoded: Tensor, commitment: Tensor, logged: dict[str, Tensor | float]
+        self, terms: dict[str, Tensor], decoded: Tensor, output: CodecOutput, logged: dict[str, Tensor | float]
     ) -> None:
         self.optimizers["codec"].zero_grad()
-        if commitment.requires_grad:
-            self.accelerator.backward(self.config.losses.commitment * commitment, retain_graph=True)
-        self.balancer.backward(terms, decoded)
+        outside = self.config.losses.commitment * output.commitment
+        if output.magnitude is not None:
+            outside = outside + self.config.losses.magnitude * output.magnitude
+            logged["magnitude"] = output.magnitude.detach()
+        if outside.requires_grad:
+            self.accelerator.backward(outside, retain_graph=bool(terms))
+        if terms:
+            self.balancer.backward(terms, decoded)
         logged["gradient_norm"] = self.accelerator.clip_grad_norm_(self.codec.parameters(), self.clip_norm)
         self.optimizers["codec"].step()
 

@@ -246,9 +246,13 @@ def _restore(task: Task, folder: Path) -> int:
     if not found:
         return 0
     state = torch.load(found[-1] / "training.pt", map_location="cpu", weights_only=True)
+    rates = {name: [g["initial_lr"] for g in o.param_groups] for name, o in task.optimizers.items()}
     for kind, owners in (("modules", task.modules), ("optimizers", task.optimizers), ("extras", task.extras)):
         for name, owner in owners.items():
             owner.load_state_dict(state[kind][name])
+    for name, optimizer in task.optimizers.items():  # the recipe's rates, which may have changed, not the stored ones
+        for group, rate in zip(optimizer.param_groups, rates[name], strict=True):
+            group["initial_lr"] = rate
     return int(state["step"])
 
 

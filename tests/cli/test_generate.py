@@ -209,7 +209,7 @@ def test_ctrl_c_leaves_nothing_half_written(refused: Refused, monkeypatch: pytes
     steps = iter(range(3))
     draw = pipeline.decode
 
-    def interrupted(*args: object, **kwargs: object):  # noqa: ANN202
+    def interrupted(*args: object, **kwargs: object):
         for done in draw(*args, **kwargs):
             if next(steps, None) is None:
                 raise KeyboardInterrupt

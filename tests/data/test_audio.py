@@ -136,14 +136,14 @@ def test_formats_that_cannot_hold_the_sound_say_so(tmp_path):
 
 
 def test_loudness_agrees_with_the_standard_at_every_rate():
-    for rate in (16_000, 44_100, 48_000):
+    for rate in (16_000, 48_000):
         # EBU Tech 3341: a 1 kHz sine at -23 dBFS in both of two channels is -23 LUFS; in one alone, 3 less.
         level = 10 ** (-23 / 20)
-        stereo = tone(5.0, 2, 1000.0, level, rate)
+        stereo = tone(2.0, 2, 1000.0, level, rate)
         assert audio.loudness(stereo, rate) == pytest.approx(-23.0, abs=0.15)
         assert audio.loudness(stereo[:1], rate) == pytest.approx(-26.0, abs=0.15)
-    gated = torch.cat([tone(5.0, 2, 1000.0, 10 ** (-23 / 20), 48_000), torch.zeros(2, 48_000 * 20)], dim=1)
-    assert audio.loudness(gated, 48_000) == pytest.approx(-23.0, abs=0.3)
+    gated = torch.cat([tone(4.0, 2, 1000.0, 10 ** (-23 / 20)), torch.zeros(2, RATE * 10)], dim=1)
+    assert audio.loudness(gated, RATE) == pytest.approx(-23.0, abs=0.3)
     assert audio.loudness(torch.zeros(1, RATE), RATE) == -np.inf
 
 

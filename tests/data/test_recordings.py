@@ -41,7 +41,9 @@ def test_a_short_recording_is_placed_whole_inside_silence() -> None:
 
 
 def test_a_recording_of_weight_zero_is_never_drawn() -> None:
-    recordings = Recordings([torch.zeros(1, 5, dtype=torch.int16), torch.full((1, 5), 9, dtype=torch.int16)], [0.0, 1.0])
+    recordings = Recordings(
+        [torch.zeros(1, 5, dtype=torch.int16), torch.full((1, 5), 9, dtype=torch.int16)], [0.0, 1.0]
+    )
     assert all(recordings.crop(5, seeded(i)).min() > 0 for i in range(50))
 
 

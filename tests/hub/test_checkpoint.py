@@ -55,7 +55,7 @@ def test_another_kind_than_expected_is_refused(folder: Path) -> None:
 
 def test_an_unknown_kind_is_refused_and_never_imported(folder: Path) -> None:
     edit(folder, kind="os.system")
-    with pytest.raises(CheckpointError, match="unknown kind 'os.system'"):
+    with pytest.raises(CheckpointError, match=r"unknown kind 'os\.system'"):
         checkpoint.load(folder)
 
 

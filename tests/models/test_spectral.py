@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from audiogen_cli.models.spectral import SpectralCodec, SpectralConfig
+from audiogen_cli.ops.stft import frame_stft
 
 TINY = SpectralConfig(
     encoder_dim=16,
@@ -41,6 +42,7 @@ def test_a_frame_for_every_started_hop_and_back(samples: int) -> None:
         {"channels": 2},
         {"sample_rate": 48_000, "hop_length": 960, "analysis_hops": (960, 240), "synthesis_fft": 1920},
         {"subframes": 1},
+        {"phase": "griffin-lim"},
         {"analysis_ffts": (512,), "analysis_hops": (160,)},
     ],
 )
@@ -80,3 +82,23 @@ def test_the_fingerprint_names_the_codebooks_and_nothing_else() -> None:
 def test_hops_that_do_not_divide_a_frame_are_refused() -> None:
     with pytest.raises(ValueError, match="analysis_hops"):
         SpectralConfig(analysis_hops=(320, 100))
+
+
+def test_without_predicted_phases_training_borrows_those_of_the_input() -> None:
+    """With the right magnitudes, too, the waveform is the input."""
+    model, waveform = codec(phase="griffin-lim"), 0.1 * torch.randn(1, 1, 3200)
+    level = (frame_stft(waveform, 640, 160).abs() * (4 / 640)).log()
+    torch.testing.assert_close(
+        model.decoder.synthesize(level, frame_stft(waveform, 640, 160).angle()), waveform, atol=1e-5, rtol=0
+    )
+    assert model._magnitude_distance(frame_stft(waveform, 640, 160).abs(), level) < 1e-5
+
+
+def test_silence_may_be_as_quiet_as_it_likes_and_nothing_else_may() -> None:
+    model = codec(phase="griffin-lim")
+    silence = torch.zeros(1, 1, 321, 4)
+    assert model._magnitude_distance(silence, torch.full_like(silence, -30.0)) == 0
+    too_quiet = torch.full_like(silence, -30.0, requires_grad=True)
+    model._magnitude_distance(torch.ones_like(silence), too_quiet).backward()
+    assert (too_quiet.grad < 0).all()
+    assert model.decoder.magnitude(torch.full_like(silence, -12.0)).max() == 0

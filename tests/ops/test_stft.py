@@ -42,3 +42,16 @@ def test_log_mel_of_silence_is_its_floor() -> None:
     torch.testing.assert_close(
         stft.log_mel(torch.zeros(1, 4000), 16_000, 512, 160, 64), torch.tensor(1e-5).log().expand(1, 64, 26)
     )
+
+
+def test_griffin_lim_finds_a_waveform_with_the_magnitudes_asked_for_the_same_one_each_time() -> None:
+    time = torch.arange(8_000) / 16_000
+    sound = torch.sin(2 * torch.pi * 440 * time)[None] * torch.hann_window(8_000)
+    magnitude = stft.frame_stft(sound, 640, 160).abs()
+    errors = []
+    for iterations in (1, 8, 64):
+        found = stft.griffin_lim(magnitude, 160, iterations)
+        errors.append((stft.frame_stft(found, 640, 160).abs() - magnitude).norm() / magnitude.norm())
+    assert errors == sorted(errors, reverse=True) and errors[-1] < 0.1
+    assert torch.equal(found, stft.griffin_lim(magnitude, 160, 64))
+    assert torch.equal(stft.griffin_lim(torch.zeros(1, 321, 5), 160), torch.zeros(1, 800))

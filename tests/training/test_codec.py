@@ -51,7 +51,9 @@ def run(folder: Path, recipe: CodecRecipe = RECIPE, resume: bool = False) -> tup
 
 
 @pytest.mark.parametrize("recipe", [RECIPE, CodecRecipe(encodec=ENCODEC, training=TRAINING, loop=LOOP)])
-def test_either_family_trains_and_leaves_a_checkpoint_samples_and_spectrograms(tmp_path: Path, recipe: CodecRecipe) -> None:
+def test_either_family_trains_and_leaves_a_checkpoint_samples_and_spectrograms(
+    tmp_path: Path, recipe: CodecRecipe
+) -> None:
     if recipe.encodec:
         training = dataclasses.replace(TRAINING, codebook_choices=(1, 2))
         recipe = dataclasses.replace(recipe, training=training)
@@ -80,7 +82,9 @@ def test_from_freeze_codes_at_on_only_the_decoder_learns(tmp_path: Path) -> None
     made.codec(torch.randn(2, 1, 16_000))  # k-means start
     before = {name: tensor.clone() for name, tensor in made.codec.state_dict().items()}
     list(train(made, LOOP, tmp_path, {}))
-    changed = {name.split(".")[0] for name, tensor in made.codec.state_dict().items() if not torch.equal(tensor, before[name])}
+    changed = {
+        name.split(".")[0] for name, tensor in made.codec.state_dict().items() if not torch.equal(tensor, before[name])
+    }
     assert changed == {"decoder"}
 
 

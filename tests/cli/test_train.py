@@ -1,0 +1,101 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import Result
+
+from audiogen_cli.data import audio
+
+CODEC_RECIPE = """
+[spectral]
+sample_rate = 8000
+hop_length = 160
+analysis_ffts = [256]
+analysis_hops = [160]
+encoder_dim = 8
+encoder_layers = 1
+decoder_dim = 8
+decoder_layers = 1
+subframe_dim = 8
+subframe_layers = 1
+synthesis_fft = 320
+latent_dim = 8
+num_codebooks = 3
+codebook_size = 16
+[training]
+seconds = 0.2
+adversarial_start = 1
+[training.discriminator]
+filters = 2
+n_ffts = [128]
+[loop]
+steps = 2
+batch_size = 2
+workers = 0
+"""
+LM_RECIPE = """
+[model]
+num_codebooks = 2
+codebook_size = 16
+dim = 16
+num_layers = 1
+num_heads = 2
+window_seconds = 0.4
+[training]
+samples = ["rain"]
+[loop]
+steps = 2
+batch_size = 2
+workers = 0
+"""
+
+
+@pytest.fixture
+def sounds(tmp_path: Path) -> Path:
+    folder = tmp_path / "sounds"
+    folder.mkdir()
+    for name in ("dog barking", "rain", "bell"):
+        audio.write(folder / f"{name}.wav", torch.rand(1, 6_000) - 0.5, 8_000)
+    (tmp_path / "codec.toml").write_text(CODEC_RECIPE)
+    (tmp_path / "lm.toml").write_text(LM_RECIPE)
+    return folder
+
+
+def test_a_codec_then_a_language_model_then_a_sound(
+    audiolm: Callable[..., Result], sounds: Path, tiny_model: Path
+) -> None:
+    result = audiolm("train", "codec", "--data", sounds, "-o", "c", "--recipe", "codec.toml")
+    assert result.exit_code == 0, result.output
+    assert result.stdout == "c/model\n"
+    result = audiolm(
+        *("train", "lm", "--data", sounds, "-o", "l", "--recipe", "lm.toml"),
+        *("--codec", "c/model", "--text", tiny_model / "text"),
+    )
+    assert result.exit_code == 0, result.output
+    assert result.stdout == "l/model\n"
+    result = audiolm("generate", "rain", "--seconds", "0.4", "--model", "l/model", "-o", "out.wav", "--seed", "1")
+    assert result.exit_code == 0, result.output
+    assert audio.info("out.wav").seconds == pytest.approx(0.4)
+
+
+def test_a_run_is_resumed_only_when_asked_to(audiolm: Callable[..., Result], sounds: Path) -> None:
+    arguments = ("train", "codec", "--data", sounds, "-o", "c", "--recipe", "codec.toml")
+    assert audiolm(*arguments).exit_code == 0
+    again = audiolm(*arguments)
+    assert again.exit_code == 3 and "--resume" in again.stderr
+    longer = audiolm(*arguments, "--steps", 3, "--resume")
+    assert longer.exit_code == 0 and (Path("c") / "checkpoints/step-00000003").is_dir()
+
+
+def test_bad_recipes_and_folders_are_one_sentence(audiolm: Callable[..., Result], sounds: Path) -> None:
+    Path("bad.toml").write_text("[loop]\nstep = 3\n")
+    for arguments, words in (
+        (("--data", "nowhere", "-o", "c"), "nowhere is not a folder"),
+        (("--data", sounds, "-o", "c", "--recipe", "bad.toml"), "did you mean 'steps'?"),
+        (("--data", sounds, "-o", "c", "--recipe", "absent.toml"), "cannot read the recipe"),
+        (("--data", sounds, "-o", "c", "--tier", "Z"), "of tier Z"),
+    ):
+        result = audiolm("train", "codec", *arguments)
+        assert result.exit_code == 2 and words in result.stderr and result.stderr.count("\n") == 1, result.stderr
+    assert not Path("c").exists()

@@ -1,0 +1,132 @@
+"""Finding a model, and refusing parts that do not fit."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from audiogen_cli.errors import CheckpointError, InputError, ModelError
+from audiogen_cli.hub import catalog
+
+
+@pytest.fixture
+def copy(tiny_model: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_model, tmp_path / "copy"))
+
+
+def edit(path: Path, change: Callable[[dict], None]) -> None:
+    data = json.loads(path.read_text())
+    change(data)
+    path.write_text(json.dumps(data))
+
+
+def test_a_bundled_name_and_its_folder_are_the_same_model(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog, "SHELVES", (tiny_model.parent,))
+    assert list(catalog.bundled()) == ["tiny"]
+    assert catalog.find("tiny").hash == catalog.find(tiny_model).hash
+
+
+def test_the_installed_shelf_comes_before_the_clones(
+    tiny_model: Path, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = copy.parent / "installed"
+    shutil.copytree(copy, first / "tiny")
+    monkeypatch.setattr(catalog, "SHELVES", (first, tiny_model.parent))
+    assert catalog.find("tiny").folder == first / "tiny"
+
+
+def test_an_unknown_name_gets_the_nearest_known_one(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog, "SHELVES", (tiny_model.parent,))
+    with pytest.raises(ModelError, match="there is no model 'tny'; did you mean 'tiny'"):
+        catalog.find("tny")
+
+
+def test_an_unfinished_bundled_model_is_in_nobodys_way(
+    tiny_model: Path, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(copy / "lm")
+    monkeypatch.setattr(catalog, "SHELVES", (tiny_model.parent, copy.parent))
+    assert list(catalog.bundled()) == ["tiny"]
+    assert catalog.find(tiny_model).card.name == "tiny"
+    with pytest.raises(ModelError, match="it has no folder lm"):
+        catalog.find("copy")
+
+
+def test_a_loaded_model_has_all_its_parts(tiny_model: Path) -> None:
+    model = catalog.load(tiny_model)
+    assert (model.name, model.licence, model.sample_rate, model.window_frames) == ("tiny", "MIT", 8000, 50)
+    assert (model.sampling.top_k, model.sampling.guidance) == (8, 2.0)
+    assert not model.lm.training and not model.codec.training
+    assert catalog.load(tiny_model, dtype="bfloat16").lm.out_norm.weight.dtype.itemsize == 2
+
+
+def test_a_folder_without_a_card_takes_its_own_name(copy: Path) -> None:
+    (copy / "model.json").unlink()
+    assert catalog.find(copy).card == catalog.ModelCard("copy")
+
+
+def test_the_hash_names_what_decides_the_sound(tiny_model: Path, copy: Path) -> None:
+    original = catalog.find(tiny_model).hash
+    edit(copy / "model.json", lambda card: card.update(description="better words"))
+    assert catalog.find(copy).hash == original
+    edit(copy / "model.json", lambda card: card.update(lanes=7))
+    assert catalog.find(copy).hash != original
+    edit(copy / "model.json", lambda card: card.update(lanes=2))
+    weights = copy / "lm" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    assert catalog.find(copy).hash != original
+
+
+def test_a_language_model_of_another_codec_is_refused(copy: Path) -> None:
+    edit(copy / "lm" / "config.json", lambda header: header["config"].update(codec_fingerprint="0123456789ab"))
+    with pytest.raises(ModelError, match="speaks the codes of codec 0123456789ab"):
+        catalog.load(copy)
+
+
+def test_a_text_encoder_of_another_width_is_refused(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from audiogen_cli.conditioners.text import T5Conditioner
+
+    load = T5Conditioner.load
+
+    def wider(*args: object) -> T5Conditioner:
+        text = load(*args)
+        text.dim = 24
+        return text
+
+    monkeypatch.setattr(T5Conditioner, "load", wider)
+    with pytest.raises(ModelError, match="wants text vectors of width 16"):
+        catalog.load(copy)
+
+
+def test_a_codec_in_the_place_of_the_language_model_is_refused(copy: Path) -> None:
+    shutil.rmtree(copy / "lm")
+    shutil.copytree(copy / "codec", copy / "lm")
+    with pytest.raises(CheckpointError):
+        catalog.load(copy)
+
+
+def test_what_is_no_model_is_refused(copy: Path) -> None:
+    with pytest.raises(ModelError, match="is a file"):
+        catalog.find(copy / "model.json")
+    edit(copy / "model.json", lambda card: card.update(licens="MIT"))
+    with pytest.raises(ModelError, match="did you mean 'licence'"):
+        catalog.find(copy)
+    shutil.rmtree(copy / "text")
+    with pytest.raises(ModelError, match="no folder text"):
+        catalog.find(copy)
+
+
+def test_devices_and_numbers_are_chosen_by_what_is_there() -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        with pytest.raises(InputError, match="no cuda device"):
+            catalog.resolve_device("cuda")
+    assert catalog.resolve_device("cpu") == "cpu"
+    assert catalog.resolve_device("auto") in ("cuda", "mps", "cpu")
+    assert [catalog.resolve_dtype("auto", d) for d in ("cpu", "mps", "cuda")] == ["float32", "float32", "bfloat16"]
+    assert catalog.resolve_dtype("float16", "cpu") == "float16"

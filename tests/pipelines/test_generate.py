@@ -1,0 +1,178 @@
+"""Prompt to waveform, in windows; and what follows a recording."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from audiogen_cli.data import audio
+from audiogen_cli.errors import AudioError, InputError
+from audiogen_cli.hub import catalog
+from audiogen_cli.hub.catalog import Model
+from audiogen_cli.models.decoding import decode
+from audiogen_cli.pipelines import generate as pipeline
+from audiogen_cli.pipelines.generate import continue_audio, finish, generate, window_seed, windows
+
+RAW: dict[str, Any] = {"normalize": "none", "fade": 0.0}
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model: Path) -> Model:
+    return catalog.load(tiny_model)
+
+
+def test_a_sound_is_as_long_as_asked(model: Model) -> None:
+    for seconds in (0.1, 0.333, 1.0, 2.51):
+        [waveform] = finish(generate(model, ["rain"], seconds, [1]))
+        assert waveform.shape == (1, round(seconds * 8000))
+
+
+def test_a_batch_is_its_items_to_the_bit(model: Model) -> None:
+    prompts = ["rain", "a dog barking in the rain", "sea " * 40]
+    together = finish(generate(model, prompts, 1.7, [1, 2, 3]))
+    for prompt, seed, waveform in zip(prompts, [1, 2, 3], together, strict=True):
+        [alone] = finish(generate(model, [prompt], 1.7, [seed]))
+        assert torch.equal(alone, waveform)
+
+
+def test_prompt_and_seed_each_change_the_sound(model: Model) -> None:
+    rain, dog, other = finish(generate(model, ["rain", "dog", "rain"], 0.5, [1, 1, 2]))
+    assert not torch.equal(rain, dog)
+    assert not torch.equal(rain, other)
+
+
+def test_raw_samples_are_the_decoders(model: Model) -> None:
+    """Within one window: the codes of `decode` with the first window's seed, decoded."""
+    [waveform] = finish(generate(model, ["rain"], 0.5, [3], **RAW))
+    seeds = [window_seed(3, 0)]
+    codes = finish(decode(model.lm, model.text(["rain"]), 25, seeds, model.sampling, lanes=model.card.lanes))
+    with torch.inference_mode():
+        assert torch.equal(waveform, model.codec.decode(codes)[0])
+
+
+def test_normalization_and_fade_only_shape_the_level(model: Model) -> None:
+    [raw] = finish(generate(model, ["rain"], 0.5, [3], **RAW))
+    [shaped] = finish(generate(model, ["rain"], 0.5, [3], normalize="peak", fade=0.05))
+    gain = shaped[0, 1000] / raw[0, 1000]
+    torch.testing.assert_close(shaped[:, 500:-500], raw[:, 500:-500] * gain)
+    assert shaped[0, 0].abs() < 1e-3 and shaped.abs().max() <= 0.9
+
+
+@pytest.mark.parametrize(
+    ("total", "window", "stride", "expected"),
+    [
+        (30, 50, 25, [(0, 30)]),
+        (50, 50, 25, [(0, 50)]),
+        (51, 50, 25, [(0, 50), (25, 51)]),
+        (100, 50, 25, [(0, 50), (25, 75), (50, 100)]),
+        (60, 50, 5, [(0, 50), (5, 55), (10, 60)]),
+    ],
+)
+def test_windows_overlap_by_window_minus_stride(
+    total: int, window: int, stride: int, expected: list[tuple[int, int]]
+) -> None:
+    assert list(windows(total, window, stride)) == expected
+
+
+def test_a_longer_sound_starts_as_its_first_window(model: Model) -> None:
+    """The first window is full in both, so its frames are the same codes; the decoder hears a little ahead."""
+    [short] = finish(generate(model, ["rain"], 1.0, [1], **RAW))
+    [long] = finish(generate(model, ["rain"], 2.6, [1], **RAW))
+    assert torch.equal(long[:, :6000], short[:, :6000])
+
+
+def test_each_window_hears_the_end_of_the_last_and_draws_its_own_noise(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def recorded(lm: Any, condition: Any, frames: int, seeds: Any, sampling: Any, prompt: Any, **rest: Any) -> Any:
+        calls.append((frames, list(seeds), None if prompt is None else prompt.shape[2]))
+        return (yield from decode(lm, condition, frames, seeds, sampling, prompt, **rest))
+
+    monkeypatch.setattr(pipeline, "decode", recorded)
+    finish(generate(model, ["rain"], 1.8, [1], stride_seconds=0.3))
+    assert [(frames, prompt) for frames, _, prompt in calls] == [(50, None), (50, 35), (50, 35), (45, 35)]
+    assert len({seed for _, [seed], _ in calls}) == 4
+
+
+def test_progress_goes_from_the_start_to_the_end(model: Model) -> None:
+    for steps, total in ((generate(model, ["rain", "dog"], 2.0, [1, 2]), 100), (_continued(model, 1.0), 50)):
+        seen = list(steps)
+        done = [step.done_frames for step in seen]
+        assert done == sorted(done) and done[-1] == total and done[0] <= 2
+        assert {step.total_frames for step in seen} == {total}
+
+
+def _continued(model: Model, seconds: float, **settings: Any) -> Any:
+    return continue_audio(model, _noise(1.23, 8000), 8000, "rain", seconds, [1], **settings)
+
+
+def _noise(seconds: float, sample_rate: int, channels: int = 1) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return 0.1 * torch.randn(channels, round(seconds * sample_rate), generator=generator)
+
+
+@pytest.mark.parametrize(("sample_rate", "channels"), [(8000, 1), (16_000, 2), (44_100, 1), (4_000, 3)])
+@pytest.mark.parametrize("seconds", [0.15, 2.345])
+def test_a_recording_stays_as_it_was_up_to_the_seam(
+    model: Model, sample_rate: int, channels: int, seconds: float
+) -> None:
+    recording = _noise(seconds, sample_rate, channels)
+    [waveform] = finish(continue_audio(model, recording, sample_rate, "rain", 1.2, [1], fade=5.0))
+    length = recording.shape[1]
+    assert waveform.shape == (channels, length + round(1.2 * sample_rate))
+    assert torch.equal(waveform[:, :length], recording)
+    assert waveform[:, length:].std() > 0
+    assert waveform[:, -1].abs().max() < 1e-4
+
+
+def test_there_is_no_step_at_the_seam(model: Model) -> None:
+    """A recording that ends high goes on high: the first new sample is near the last old one."""
+    recording = torch.full((1, 8000), 0.8)
+    [waveform] = finish(continue_audio(model, recording, 8000, "", 0.5, [1]))
+    assert abs(float(waveform[0, 8000] - waveform[0, 7999])) < 0.05
+
+
+def test_new_sound_is_what_the_codec_decodes_after_the_recordings_codes(model: Model) -> None:
+    [waveform] = finish(_continued(model, 0.5, fade=0.0))
+    tail = _noise(1.23, 8000)[:, -25 * 160 :]  # half of the window of 50 frames, ending where the recording ends
+    with torch.inference_mode():
+        prompt = model.codec.encode(tail[None], 3)
+        seeds = [window_seed(1, 0)]
+        codes = finish(decode(model.lm, model.text(["rain"]), 50, seeds, model.sampling, prompt, lanes=2))
+        expected = model.codec.decode(codes)[0, :, 25 * 160 :]
+    assert torch.equal(codes[:, :, :25], prompt)
+    assert torch.equal(waveform[:, -len(expected[0]) + 80 :], expected[:, 80:])
+
+
+def test_continuations_do_not_depend_on_their_batch(model: Model) -> None:
+    recording = _noise(1.23, 8000)
+    together = finish(continue_audio(model, recording, 8000, "rain", 0.5, [1, 2, 3]))
+    [alone] = finish(continue_audio(model, recording, 8000, "rain", 0.5, [3]))
+    assert torch.equal(together[2], alone)
+
+
+def test_too_short_a_recording_is_refused(model: Model) -> None:
+    with pytest.raises(AudioError, match=r"lasts 0.01 s; give one of at least 0.1 s"):
+        finish(continue_audio(model, _noise(0.01, 8000), 8000))
+
+
+@pytest.mark.parametrize(
+    ("prompts", "seconds", "seeds"),
+    [("rain", 1.0, [1]), ([], 1.0, []), (["rain"], 1.0, [1, 2]), (["rain"], -1.0, [1]), ([" "], 1.0, [1])],
+)
+def test_what_cannot_be_asked_is_refused(model: Model, prompts: Any, seconds: float, seeds: list[int]) -> None:
+    with pytest.raises(InputError):
+        finish(generate(model, prompts, seconds, seeds))
+
+
+def test_levels_of_the_output_are_those_asked_for(model: Model) -> None:
+    [waveform] = finish(generate(model, ["rain"], 2.0, [1], normalize="loudness", fade=0.0))
+    loud, peak = audio.loudness(waveform, 8000), float(waveform.abs().max())
+    assert loud == pytest.approx(audio.LOUDNESS_LUFS, abs=0.1) or peak == pytest.approx(
+        10 ** (audio.PEAK_DB / 20), abs=1e-3
+    )
