@@ -209,8 +209,8 @@ class SpectralCodec(Codec):
     def _magnitude_distance(self, target: Tensor, level: Tensor) -> Tensor:
         """Mean absolute difference of log magnitudes, of bins and of mel bands: [B, C, F, T'] twice -> scalar.
 
-        It is taken before any inverse transform, where each output answers for its own bin. Through the waveform, a loud
-        frame that leaks into a silent one has a gradient thousands of times larger than everything else.
+        It is taken before any inverse transform, where each output answers for its own bin. Through the waveform, a
+        loud frame that leaks into a silent one has a gradient thousands of times larger than everything else.
         """
         floor, n_fft = math.exp(LOG_FLOOR), self.config.synthesis_fft
         target = target * (4.0 / n_fft)

@@ -97,7 +97,7 @@ def test_without_predicted_phases_training_borrows_those_of_the_input() -> None:
 def test_silence_may_be_as_quiet_as_it_likes_and_nothing_else_may() -> None:
     model = codec(phase="griffin-lim")
     silence = torch.zeros(1, 1, 321, 4)
-    assert model._magnitude_distance(silence, torch.full_like(silence, -30.0)) == 0
+    assert model._magnitude_distance(silence, torch.full_like(silence, -30.0)) < 1e-5
     too_quiet = torch.full_like(silence, -30.0, requires_grad=True)
     model._magnitude_distance(torch.ones_like(silence), too_quiet).backward()
     assert (too_quiet.grad < 0).all()
