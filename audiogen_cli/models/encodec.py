@@ -139,6 +139,57 @@ class Encodec(Codec):
             raise ModelError(f"this codec keeps the loudness beside its codes; call {instead} instead.")
 
 
+class StereoEncodec(Codec):
+    """A mono codec run on either channel (MusicGen, section 4.5); codebook 2 k + c is codebook k of channel c."""
+
+    def __init__(self, config: EncodecConfig) -> None:
+        super().__init__()
+        if config.channels != 1 or config.normalize:
+            raise ValueError("stereo is made of a mono codec that does not normalize; set channels 1, normalize false")
+        self.config = config
+        self.mono = Encodec(config)
+        self.sample_rate = config.sample_rate
+        self.channels = 2
+        self.hop_length = config.hop_length
+        self.num_codebooks = 2 * config.num_codebooks
+        self.codebook_size = config.codebook_size
+
+    def encode(self, waveform: Tensor, num_codebooks: int | None = None) -> Tensor:
+        """waveform [B, 2, N] -> codes [B, 2 K, T]; `num_codebooks` counts both channels' and is even."""
+        if waveform.ndim != 3 or waveform.shape[1] != 2:
+            raise InputError(f"the waveform has the shape {list(waveform.shape)}; give [batch, 2, samples].")
+        each = self._each(num_codebooks or self.num_codebooks)
+        sides = [self.mono.encode(waveform[:, c : c + 1], each) for c in (0, 1)]  # [B, K, T] each
+        return torch.stack(sides, dim=2).flatten(1, 2)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """codes [B, 2 K', T] -> waveform [B, 2, T * hop_length]."""
+        if codes.ndim != 3:
+            raise InputError(f"codes have the shape {list(codes.shape)}; give [batch, codebooks, frames].")
+        self._each(codes.shape[1])
+        return torch.cat([self.mono.decode(codes[:, c::2]) for c in (0, 1)], dim=1)
+
+    def forward(self, waveform: Tensor, num_codebooks: int | None = None) -> CodecOutput:
+        each = self._each(num_codebooks or self.num_codebooks)
+        sides = [self.mono(waveform[:, c : c + 1], each) for c in (0, 1)]
+        codes = torch.stack([side.codes for side in sides], dim=2).flatten(1, 2)
+        return CodecOutput(torch.cat([s.waveform for s in sides], 1), codes, sides[0].commitment + sides[1].commitment)
+
+    def codebooks(self) -> Tensor:
+        return self.mono.codebooks().repeat_interleave(2, dim=0)
+
+    def fold_weight_norm(self) -> StereoEncodec:
+        """As Encodec's."""
+        self.config = self.mono.fold_weight_norm().config
+        return self
+
+    @staticmethod
+    def _each(num_codebooks: int) -> int:
+        if num_codebooks % 2:
+            raise InputError(f"{num_codebooks} codebooks are not shared by two channels; ask for an even number.")
+        return num_codebooks // 2
+
+
 ENCODEC_24KHZ = EncodecConfig()
 
 ENCODEC_48KHZ = EncodecConfig(

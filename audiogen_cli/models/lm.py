@@ -32,6 +32,8 @@ class LMConfig:
     conditioning: "cross" attends to the condition, "prefix" puts it before the first step, "none" has no condition.
     padding: "masked" hides the padding of a condition; "audiocraft" lets it be attended as zero vectors, as the weights
         of AudioCraft were trained.
+    melody_dim, melody_frames: of a model that also hears a melody, its chroma bins and how many frames of them stand
+        before the text (MusicGen, section 2.3). Without a melody each frame is the chroma of silence: its first bin.
     window_seconds: the longest stretch the model was trained on.
     codec_fingerprint: whose codes these are (Codec.fingerprint).
     """
@@ -52,6 +54,8 @@ class LMConfig:
     bias_attention: bool = False
     bias_feedforward: bool = False
     bias_heads: bool = False
+    melody_dim: int = 0
+    melody_frames: int = 0
     window_seconds: float = 10.0
     frame_rate: float = 50.0
     codec_fingerprint: str = ""
@@ -65,6 +69,8 @@ class LMConfig:
             raise ValueError(
                 f"delays {self.delays} must hold one number for each of the {self.num_codebooks} codebooks"
             )
+        if (self.melody_dim or self.melody_frames) and (self.conditioning, self.padding) != ("prefix", "audiocraft"):
+            raise ValueError("a melody stands in an unmasked prefix; set conditioning 'prefix', padding 'audiocraft'")
 
     @property
     def special(self) -> int:
@@ -103,6 +109,8 @@ class LM(nn.Module):
         self.emb = nn.ModuleList(nn.Embedding(sizes + 1, dim) for _ in range(config.num_codebooks))
         if config.conditioning != "none":
             self.condition_proj = Linear(config.condition_dim, dim)
+        if config.melody_dim:
+            self.melody_proj = Linear(config.melody_dim, dim)
         self.transformer = Transformer(config.transformer())
         self.out_norm = nn.LayerNorm(dim, eps=1e-5)
         self.heads = nn.ModuleList(Linear(dim, sizes, bias=config.bias_heads) for _ in range(config.num_codebooks))
@@ -128,7 +136,7 @@ class LM(nn.Module):
     def cache(self, batch: int, num_steps: int, condition: Condition | None = None, rows: int | None = None) -> KVCache:
         """An empty cache for `num_steps` steps under `condition`. rows: see ops.attention.Linear."""
         if condition is not None and self.config.conditioning == "prefix":
-            num_steps += condition.embedding.shape[1]
+            num_steps += self.config.melody_frames + condition.embedding.shape[1]
         return self.transformer.cache(batch, num_steps, rows)
 
     def condition(self, condition: Condition, rows: int | None = None) -> Tensor:
@@ -171,7 +179,17 @@ class LM(nn.Module):
         hidden = None if self.config.padding == "audiocraft" else ~condition.mask
         if cache is not None:
             cache.hidden = hidden
-        return self.condition(condition, None if cache is None else cache.rows), hidden
+        text = self.condition(condition, None if cache is None else cache.rows)
+        return torch.cat([self._silence(text), text], dim=1), hidden
+
+    def _silence(self, like: Tensor) -> Tensor:
+        """The prefix of a melody that is not there, [B, melody_frames, D]."""
+        if not self.config.melody_dim:
+            return like[:, :0]
+        frame: Tensor = self.melody_proj(
+            F.one_hot(torch.zeros_like(like[:1, :1, 0], dtype=torch.int64), self.config.melody_dim).to(like.dtype)
+        )
+        return frame.expand(like.shape[0], self.config.melody_frames, -1)
 
     def _place(
         self, x: Tensor, prefix: Tensor | None, hidden: Tensor | None, start: int
@@ -206,6 +224,9 @@ class LM(nn.Module):
         if self.config.conditioning != "none":
             gaussian(self.condition_proj.weight, self.config.condition_dim)
             self.condition_proj.bias.zero_()
+        if self.config.melody_dim:
+            gaussian(self.melody_proj.weight, self.config.melody_dim)
+            self.melody_proj.bias.zero_()
 
 
 def next_code_loss(
