@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -130,3 +131,100 @@ def refused(audiolm: Callable[..., Result], tmp_path: Path) -> Callable[..., str
         return result.stderr
 
     return run
+
+
+class LoopbackHub:
+    """Speaks as much of the Hub's API as a download needs, from files in memory, on 127.0.0.1.
+
+    repos: {"owner/name": {"file": bytes}}; card: its licence; cut: {"file": bytes after which a connection breaks off,
+    once}; lies: files whose announced sha256 is wrong; gated: repositories that ask for a token; log: what was asked.
+    """
+
+    COMMIT = "c" * 40
+
+    def __init__(self) -> None:
+        self.repos: dict[str, dict[str, bytes]] = {}
+        self.cut: dict[str, int] = {}
+        self.lies: set[str] = set()
+        self.gated: set[str] = set()
+        self.log: list[tuple[str, str, str | None]] = []
+
+    def answer(self, method: str, path: str, headers: Mapping[str, str]) -> tuple[int, dict[str, str], bytes, int]:
+        """Status, headers, body, and after how many bytes to break off (-1: never)."""
+        self.log.append((method, path, headers.get("Range")))
+        path = path.split("?")[0]
+        if path.startswith("/api/models/"):
+            repo, _, revision = path.removeprefix("/api/models/").partition("/revision/")
+            return self._info(repo, revision or "main", headers)
+        repo, _, rest = path.removeprefix("/").partition("/resolve/")
+        name = rest.partition("/")[2]
+        body = self.repos[repo][name]
+        start = int((headers.get("Range") or "bytes=0-").removeprefix("bytes=").split("-")[0])
+        more = {"ETag": f'"{self._sha(name, body)}"', "X-Repo-Commit": self.COMMIT, "Accept-Ranges": "bytes"}
+        if start:
+            more["Content-Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
+        end = self.cut.pop(name) if method == "GET" and name in self.cut else -1
+        return (206 if start else 200), more, body[start:], end
+
+    def _info(self, repo: str, revision: str, headers: Mapping[str, str]) -> tuple[int, dict[str, str], bytes, int]:
+        if repo not in self.repos:
+            return 404, {"X-Error-Code": "RepoNotFound"}, b"{}", -1
+        if repo in self.gated and "authorization" not in {name.lower() for name in headers}:
+            return 403, {"X-Error-Code": "GatedRepo"}, b"{}", -1
+        if revision not in ("main", self.COMMIT):
+            return 404, {"X-Error-Code": "RevisionNotFound"}, b"{}", -1
+        siblings = [self._sibling(name, body) for name, body in self.repos[repo].items()]
+        facts = {"id": repo, "modelId": repo, "sha": self.COMMIT, "private": False, "tags": [], "downloads": 0}
+        facts |= {"siblings": siblings, "cardData": {"license": "cc-by-nc-4.0"}}
+        return 200, {"Content-Type": "application/json"}, json.dumps(facts).encode(), -1
+
+    def _sibling(self, name: str, body: bytes) -> dict[str, object]:
+        about: dict[str, object] = {"rfilename": name, "size": len(body), "blobId": "b" * 40}
+        if not name.endswith((".json", ".md")):
+            about["lfs"] = {"sha256": self._sha(name, body), "size": len(body), "pointerSize": 130}
+        return about
+
+    def _sha(self, name: str, body: bytes) -> str:
+        return "0" * 64 if name in self.lies else hashlib.sha256(body).hexdigest()
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
+    """A Hub on this machine, and an empty cache in tmp_path/cache."""
+    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+    from threading import Thread
+
+    served = LoopbackHub()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            status, headers, body, end = served.answer(self.command, self.path, self.headers)
+            self.send_response(status)
+            for name, value in ({"Content-Length": str(len(body))} | headers).items():
+                self.send_header(name, value)
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(body if end < 0 else body[:end])
+            if end >= 0:
+                self.close_connection = True
+
+        do_HEAD = do_GET  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    for name in ("HF_HUB_OFFLINE", "HF_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    yield served
+    server.shutdown()
+    server.server_close()
+    thread.join()

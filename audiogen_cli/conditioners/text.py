@@ -117,6 +117,34 @@ class T5Conditioner:
         _fill(encoder, tensors, folder)
         return cls(encoder.to(device), tokenizer)
 
+    @classmethod
+    def of_tensors(
+        cls, folder: Path, settings: Mapping[str, Any], tensors: Mapping[str, Tensor], tokenizer: Path
+    ) -> T5Conditioner:
+        """From T5's own settings (config.json) and tensors that lie within another model's `folder`."""
+        encoder = _build(_hub_config(folder, settings))
+        _fill(encoder, _encoder_only({name: t for name, t in tensors.items() if _is_wanted(name)}), folder)
+        return cls(encoder, _load_tokenizer(tokenizer))
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Writes the Hub's layout, the encoder alone, in float32. Raises OutputError when the disk refuses."""
+        folder = Path(folder)
+        own: Any = self.encoder.config
+        settings = {field.name: getattr(own, field.name) for field in fields(T5Config)}
+        state = self.encoder.state_dict()
+        tensors = {name: t.detach().cpu().contiguous() for name, t in state.items() if name != TIED_EMBEDDING}
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            save_file(tensors, folder / (WEIGHTS + ".partial"))
+            (folder / (WEIGHTS + ".partial")).chmod(0o644)  # safetensors makes it private
+            os.replace(folder / (WEIGHTS + ".partial"), folder / WEIGHTS)
+            text = json.dumps({"model_type": "t5"} | settings, indent=2)
+            (folder / "config.json").write_text(text + "\n", encoding="utf-8")
+            self.tokenizer.save(str(folder / TOKENIZER))
+        except OSError as error:
+            reason = error.strerror or error
+            raise OutputError(f"cannot write the text encoder {folder}: {reason}; choose another folder.") from error
+
     @cached_property
     def fingerprint(self) -> str:
         """12 hexadecimal digits over the encoder's float32 weights, however they were stored."""

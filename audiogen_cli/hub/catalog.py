@@ -4,8 +4,9 @@
     folder/codec, folder/lm            checkpoints (hub/checkpoint.py)
     folder/text                        the text encoder (conditioners/text.py)
 
-Bundled models lie in `weights/`: inside the installed package, or at the root of a clone. Finding and hashing a model
-imports no torch; only `load` does.
+Bundled models lie in `weights/`: inside the installed package, or at the root of a clone. Finding and hashing one of
+them imports no torch; only `load` does. Any other name is a short name of hub/known.py or `owner/name[@revision]` on
+the Hub, and its folder, as one on the disk, may be of a foreign layout (hub/foreign.py).
 """
 
 from __future__ import annotations
@@ -15,24 +16,29 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from audiogen_cli.config import from_dict, nearest
-from audiogen_cli.errors import ConfigError, InputError, ModelError
+from audiogen_cli.errors import ConfigError, InputError, ModelError, OutputError
+from audiogen_cli.hub import download
+from audiogen_cli.hub.known import KNOWN, Facts, of_repo
 
 if TYPE_CHECKING:
     import torch
 
     from audiogen_cli.conditioners.text import T5Conditioner
+    from audiogen_cli.hub.foreign import Layout, Parts
     from audiogen_cli.models.codec import Codec
     from audiogen_cli.models.decoding import Sampling
     from audiogen_cli.models.lm import LM
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+Padding = Literal["audiocraft", "masked"]
 
 DEFAULT_MODEL = "sounds-small"
 PARTS = ("codec", "lm", "text")
@@ -52,7 +58,11 @@ class SamplingDefaults:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """model.json. window_seconds: None is the language model's own; lanes: of models/decoding.decode."""
+    """model.json. window_seconds: None is the language model's own; lanes: of models/decoding.decode.
+
+    seconds: how much to make when nobody says; extend_stride: the new seconds of a hop of sound beyond the window, None
+    is half of it.
+    """
 
     name: str
     description: str = ""
@@ -60,29 +70,48 @@ class ModelCard:
     sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
     window_seconds: float | None = None
     lanes: int = 1
+    seconds: float = 5.0
+    extend_stride: float | None = None
 
     def __post_init__(self) -> None:
+        if self.seconds <= 0 or (self.extend_stride is not None and self.extend_stride <= 0):
+            raise ValueError("seconds and extend_stride must be positive; correct them.")
         if self.lanes < 1 or (self.window_seconds is not None and self.window_seconds <= 0):
             raise ValueError("lanes and window_seconds must be positive; correct them.")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A model that is there, not loaded yet."""
+    """A model that is there, not loaded yet.
+
+    layout: None is ours. text, codec: the folders of those parts of a foreign model.
+    """
 
     folder: Path
     card: ModelCard
+    layout: Layout | None = None
+    text: Path | None = None
+    codec: Path | None = None
 
     @cached_property
     def hash(self) -> str:
         """Twelve hex digits over everything that decides how the model sounds: the parts' files, lanes and window."""
-        decisive = [self.card.lanes, self.card.window_seconds]
+        decisive: list[Any] = [self.card.lanes, self.card.window_seconds]
+        if self.layout is not None:
+            return self._foreign_hash(decisive)
         digest = hashlib.sha256(json.dumps(decisive).encode())
         for path in sorted(path for part in PARTS for path in (self.folder / part).rglob("*") if path.is_file()):
             digest.update(path.relative_to(self.folder).as_posix().encode() + b"\0")
             with open(path, "rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
         return digest.hexdigest()[:12]
+
+    def _foreign_hash(self, decisive: list[Any]) -> str:
+        """The Hub's cache names large files by their sha256, so that they need not be read for this."""
+        for folder in (self.folder, self.text or self.folder, self.codec or self.folder):
+            names = download.needed({path.name for path in folder.iterdir()}) or []
+            decisive += [(name, download.content_key(folder / name)) for name in names if name != "README.md"]
+        return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
@@ -127,38 +156,78 @@ def bundled() -> dict[str, Entry]:
     return entries
 
 
-def find(name: str | os.PathLike[str]) -> Entry:
-    """A bundled model by its name, or a folder by its path. Raises ModelError when there is neither."""
+def find(name: str | os.PathLike[str], listener: download.Listener | None = None, refresh: bool = False) -> Entry:
+    """A bundled model or one of the Hub by its name, or a folder by its path.
+
+    What is not in the cache is downloaded; `listener` hears how far that is, and `refresh` looks for a newer one.
+    Raises ModelError when there is none of that name, or it cannot be fetched.
+    """
     known = _shelved()
     if str(name) in known:
         return _entry(known[str(name)])
     folder = Path(name)
     if folder.is_dir():
-        return _entry(folder)
+        return _any_entry(folder, folder.resolve().name, listener)
     if folder.exists():
         raise ModelError(f"{name} is a file, and a model is a folder; name the folder that holds {', '.join(PARTS)}.")
-    hint = nearest(str(name), known) if known else ""
-    raise ModelError(f"there is no model '{name}'{hint}; name one that `audiolm models list` shows, or a folder.")
+    short, _, revision = str(name).partition("@")
+    remote = download.NAME.fullmatch(str(name))
+    if short not in KNOWN and remote is None:
+        hint = nearest(str(name), [*known, *KNOWN])
+        raise ModelError(f"there is no model '{name}'{hint}; name one that `audiolm models list` shows, or a folder.")
+    repo = KNOWN[short].repo if short in KNOWN else str(remote and remote["repo"])
+    folder = download.fetch(repo, revision or None, listener, refresh)
+    about = of_repo(repo)
+    return _any_entry(folder, about.name if about else repo, listener, repo)
 
 
-def load(name: str | os.PathLike[str] = DEFAULT_MODEL, device: Device = "cpu", dtype: Dtype = "auto") -> Model:
+def load(
+    name: str | os.PathLike[str] | Entry = DEFAULT_MODEL,
+    device: Device = "cpu",
+    dtype: Dtype = "auto",
+    padding: Padding = "audiocraft",
+) -> Model:
     """Loads all parts and checks that they fit.
 
-    Raises ModelError when they do not, CheckpointError when a part is damaged, InputError when there is no such device.
+    padding: of a foreign model, what its language model does with the padding of a text; see models/lm.py.
+    Raises ModelError when they do not fit, CheckpointError when a part is damaged, InputError when there is no such
+    device.
     """
-    from audiogen_cli.conditioners.text import T5Conditioner
+    entry = name if isinstance(name, Entry) else find(name)
+    place = resolve_device(device)
+    codec, lm, text = _parts(entry, place, torch_dtype(dtype, place), padding)
+    model = Model(entry.card.name, entry.folder, entry.hash, entry.card, codec.to(place), lm.to(place), text)
+    _check_fit(model)
+    return model
+
+
+def convert(model: Model, folder: Path, dtype: Dtype = "auto", force: bool = False) -> None:
+    """Writes a model in our own layout: safetensors, no pickle. `dtype`: of the language model; "auto" keeps its own.
+
+    The folder appears when all of it is written. Raises OutputError when it is there already, or the disk refuses.
+    """
+    import torch
+
     from audiogen_cli.hub import checkpoint
 
-    entry = find(name)
-    place = resolve_device(device)
-    kinds = tuple(kind for kind in checkpoint.KINDS if kind != "lm")
-    codec = checkpoint.load(entry.folder / "codec", place, expect=kinds)
-    lm = checkpoint.load(entry.folder / "lm", place, expect=("lm",))
-    text = T5Conditioner.load(entry.folder / "text", "cpu")
-    model = Model(entry.card.name, entry.folder, entry.hash, entry.card, codec, lm, text)  # type: ignore[arg-type]
-    _check_fit(model)
-    lm.to(torch_dtype(dtype, place))
-    return model
+    partial = _partial(folder, force)
+    source = {"model": model.name, "hash": model.hash, "licence": model.licence}
+    kept = model.lm.out_norm.weight.dtype if dtype == "auto" else getattr(torch, dtype)
+    checkpoint.save(partial / "codec", model.codec, source)
+    checkpoint.save(partial / "lm", model.lm, source, kept)
+    model.text.save(partial / "text")
+    card = json.dumps(dataclasses.asdict(model.card), indent=2)
+    (partial / "model.json").write_text(card + "\n", encoding="utf-8")
+    _appear(partial, folder)
+
+
+def convert_codec(codec: Codec, folder: Path, name: str, force: bool = False) -> None:
+    """Writes a codec alone as a checkpoint folder (hub/checkpoint.py)."""
+    from audiogen_cli.hub import checkpoint
+
+    partial = _partial(folder, force)
+    checkpoint.save(partial, codec, {"model": name})
+    _appear(partial, folder)
 
 
 def resolve_device(device: Device) -> str:
@@ -193,6 +262,81 @@ def _shelved() -> dict[str, Path]:
     return {folder.name: folder for folder in folders if (folder / "model.json").is_file()}
 
 
+def _any_entry(folder: Path, name: str, listener: download.Listener | None, repo: str | None = None) -> Entry:
+    """A folder of any layout; what a foreign one only names is fetched."""
+    if (folder / "model.json").is_file() or any((folder / part).is_dir() for part in PARTS):
+        return _entry(folder)
+    from audiogen_cli.hub import foreign
+
+    layout = foreign.recognise(folder)
+    if layout is None and foreign.has_codec(folder):
+        raise ModelError(
+            f"{name} is a codec without a language model; `audiolm models convert` makes a checkpoint of it."
+        )
+    if layout is None:
+        return _entry(folder)  # which says what a model is
+    facts = foreign.facts(folder, layout)
+    text = folder if facts.text is None else _text_folder(facts.text, listener)
+    codec = folder if facts.codec is None else download.fetch(facts.codec, None, listener)
+    return Entry(folder, _card(name, facts, folder, repo), layout, text, codec)
+
+
+def _card(name: str, facts: Facts, folder: Path, repo: str | None) -> ModelCard:
+    """AudioCraft's defaults. Its two families are told apart by their rate: AudioGen's is 16 kHz."""
+    about = of_repo(repo) if repo else None
+    seconds, stride = (5.0, 2.0) if facts.sample_rate == 16_000 else (15.0, 18.0)
+    rate = f"{facts.sample_rate / 1000:g} kHz {'stereo' if facts.stereo else 'mono'}"
+    return ModelCard(
+        name=name,
+        description=f"{about.makes if about else 'sound from text'}, {rate}",
+        licence=download.licence(folder) or (about.licence if about else "unknown"),
+        sampling=SamplingDefaults(guidance=facts.guidance),
+        seconds=seconds,
+        extend_stride=stride if stride < facts.window_seconds else None,
+    )
+
+
+def _text_folder(name: str, listener: download.Listener | None) -> Path:
+    """T5's repositories moved under their owner's name; caches of before have them without."""
+    if "/" in name:
+        return download.fetch(name, None, listener)
+    return download.cached(name) or download.fetch(f"google-t5/{name}", None, listener)
+
+
+def _parts(entry: Entry, place: str, dtype: torch.dtype, padding: Padding) -> Parts:
+    from audiogen_cli.conditioners.text import T5Conditioner
+    from audiogen_cli.hub import checkpoint, foreign
+
+    if entry.layout is not None:
+        folder = entry.folder
+        return foreign.load(folder, entry.layout, entry.text or folder, entry.codec or folder, dtype, padding)
+    kinds = tuple(kind for kind in checkpoint.KINDS if kind != "lm")
+    codec: Any = checkpoint.load(entry.folder / "codec", place, expect=kinds)
+    lm: Any = checkpoint.load(entry.folder / "lm", place, expect=("lm",), dtype=dtype)
+    return foreign.Parts(codec, lm, T5Conditioner.load(entry.folder / "text", "cpu"))
+
+
+def _partial(folder: Path, force: bool) -> Path:
+    """An empty folder beside the one that is to be."""
+    if folder.exists() and not force:
+        raise OutputError(f"{folder} is there already; overwrite it with --force, or name another folder.")
+    if folder.exists() and not (folder / "model.json").is_file() and not (folder / "config.json").is_file():
+        raise OutputError(f"{folder} holds something that is no model, which is not overwritten; name another folder.")
+    partial = folder.with_name(folder.name + ".partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise OutputError(f"cannot write {partial}: {error.strerror or error}; choose another folder.") from error
+    return partial
+
+
+def _appear(partial: Path, folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
+    os.replace(partial, folder)
+
+
 def _entry(folder: Path) -> Entry:
     missing = [part for part in PARTS if not (folder / part).is_dir()]
     if missing:
@@ -216,6 +360,11 @@ def _check_fit(model: Model) -> None:
         )
     if config.num_codebooks > model.codec.num_codebooks or config.codebook_size != model.codec.codebook_size:
         raise ModelError(f"{model.folder}: the language model has more codes than its codec; fetch the model again.")
+    if abs(config.frame_rate - model.codec.frame_rate) > 1e-3:
+        raise ModelError(
+            f"{model.folder}: the language model makes {config.frame_rate:g} frames a second, its codec "
+            f"{model.codec.frame_rate:g}; fetch the model again."
+        )
     if config.conditioning != "none" and config.condition_dim != model.text.dim:
         raise ModelError(
             f"{model.folder}: the language model wants text vectors of width {config.condition_dim}, its text encoder "

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from audiogen_cli.config import from_dict, nearest, to_dict
 from audiogen_cli.errors import CheckpointError, OutputError
-from audiogen_cli.models.encodec import Encodec, EncodecConfig
+from audiogen_cli.hub.tables import WEIGHTS, Safetensors, fill
+from audiogen_cli.models.encodec import Encodec, EncodecConfig, StereoEncodec
 from audiogen_cli.models.lm import LM, LMConfig
 from audiogen_cli.models.spectral import SpectralCodec, SpectralConfig
 
@@ -29,6 +29,7 @@ FORMAT = 1
 
 KINDS: dict[str, tuple[type[Any], type[nn.Module]]] = {
     "encodec": (EncodecConfig, Encodec),
+    "encodec-stereo": (EncodecConfig, StereoEncodec),
     "lm": (LMConfig, LM),
     "spectral": (SpectralConfig, SpectralCodec),
 }
@@ -70,8 +71,13 @@ def save(
         ) from error
 
 
-def load(folder: str | os.PathLike[str], device: torch.device | str = "cpu", expect: tuple[str, ...] = ()) -> nn.Module:
-    """The module in evaluation mode, float32, on `device`.
+def load(
+    folder: str | os.PathLike[str],
+    device: torch.device | str = "cpu",
+    expect: tuple[str, ...] = (),
+    dtype: torch.dtype = torch.float32,
+) -> nn.Module:
+    """The module in evaluation mode, in `dtype`, on `device`.
 
     Raises CheckpointError when the folder is not a checkpoint, is of a kind not in `expect`, or holds other keys or
     shapes than its configuration makes.
@@ -87,9 +93,9 @@ def load(folder: str | os.PathLike[str], device: torch.device | str = "cpu", exp
     config = from_dict(config_class, header["config"], where=str(folder / "config.json"))
     with torch.device("meta"):
         module = module_class(config)
-    tensors = _read_tensors(folder / "model.safetensors", module.state_dict())
-    module.load_state_dict(tensors, assign=True)
-    return module.to(device).eval()
+    if not (folder / WEIGHTS).is_file():
+        raise CheckpointError(f"cannot read {folder / WEIGHTS}: it is not there; fetch or write the checkpoint again.")
+    return fill(module, Safetensors(folder / WEIGHTS), (), dtype).to(device)
 
 
 def read_header(folder: Path) -> dict[str, Any]:
@@ -111,22 +117,3 @@ def read_header(folder: Path) -> dict[str, Any]:
 def _stored(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
     tensor = tensor.detach().cpu()
     return (tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor).contiguous()
-
-
-def _read_tensors(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            found = set(file.keys())
-            for name in sorted(found ^ set(expected)):
-                problem = "an unexpected" if name in found else "no"
-                raise CheckpointError(
-                    f"{path} has {problem} tensor '{name}'; its config.json belongs to another model."
-                )
-            tensors = {name: file.get_tensor(name) for name in found}
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"cannot read {path}: {error}; fetch or write the checkpoint again.") from error
-    for name, tensor in tensors.items():
-        if tensor.shape != expected[name].shape:
-            shape, wanted = list(tensor.shape), list(expected[name].shape)
-            raise CheckpointError(f"{path}: tensor '{name}' has shape {shape}, its config.json makes {wanted}.")
-    return {name: t.to(expected[name].dtype) for name, t in tensors.items()}

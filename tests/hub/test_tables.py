@@ -1,0 +1,72 @@
+"""Tables of key names, and reading tensors without holding them twice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from audiogen_cli.errors import CheckpointError
+from audiogen_cli.hub.tables import Pickled, Safetensors, fill, renamed
+
+TABLE = ((r"^junk\.", None), (r"^old\.", ""), (r"\.q$", ".weight#0"), (r"\.k$", ".weight#1"))
+STATE = {
+    "old.0.q": torch.ones(2, 3),
+    "old.0.k": torch.zeros(2, 3),
+    "old.0.bias": torch.arange(4.0),
+    "junk.x": torch.ones(1),
+}
+
+
+def module() -> nn.Sequential:
+    with torch.device("meta"):
+        return nn.Sequential(nn.Linear(3, 4))
+
+
+@pytest.fixture(params=["pickled", "safetensors"])
+def stored(request: pytest.FixtureRequest, tmp_path: Path):
+    def store(state: dict[str, torch.Tensor]):
+        if request.param == "pickled":
+            torch.save({"state": state}, tmp_path / "x.bin")
+            return Pickled(tmp_path / "x.bin", "state")
+        save_file(state, tmp_path / "x.safetensors")
+        return Safetensors(tmp_path / "x.safetensors")
+
+    return store
+
+
+def test_names_are_renamed_joined_and_dropped(stored) -> None:
+    assert renamed("junk.x", TABLE) is None and renamed("old.1.k", TABLE) == "1.weight#1"
+    filled = fill(module(), stored(STATE), TABLE)
+    assert torch.equal(filled[0].weight, torch.cat([STATE["old.0.q"], STATE["old.0.k"]]))
+    assert torch.equal(filled[0].bias, STATE["old.0.bias"]) and not filled.training
+
+
+def test_numbers_are_kept_or_converted(stored) -> None:
+    half = {name: tensor.half() for name, tensor in STATE.items()}
+    assert fill(module(), stored(half), TABLE)[0].bias.dtype == torch.float16
+    assert fill(module(), stored(half), TABLE, torch.float32)[0].weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"old.1.q": torch.ones(1)}, r"unexpected tensor 'old\.1\.q'"),
+        ({"old.0.bias": torch.ones(5)}, r"'old\.0\.bias' has shape \[5\], its configuration makes \[4\]"),
+        ({"old.0.k": torch.zeros(2, 4)}, r"'old\.0\.q' has shape \[2, 3\] \+ \[2, 4\]"),
+        ({"old.0.bias": None}, r"no tensor '0\.bias'"),
+    ],
+)
+def test_what_does_not_fit_is_named(stored, change: dict, reason: str) -> None:
+    state = {name: tensor for name, tensor in (STATE | change).items() if tensor is not None}
+    with pytest.raises(CheckpointError, match=reason):
+        fill(module(), stored(state), TABLE)
+
+
+def test_a_prefix_selects_a_part(tmp_path: Path) -> None:
+    save_file({"a.x": torch.ones(1), "b.x": torch.zeros(1)}, tmp_path / "x.safetensors")
+    part = Safetensors(tmp_path / "x.safetensors", "b.")
+    assert part.shapes() == {"x": [1]} and part.read(["x"])[0].item() == 0
