@@ -24,6 +24,7 @@ from audiogen_cli.errors import CheckpointError, OutputError
 from audiogen_cli.models.encodec import Encodec, EncodecConfig
 from audiogen_cli.models.lm import LM, LMConfig
 from audiogen_cli.models.spectral import SpectralCodec, SpectralConfig
+from audiogen_cli.quantizers.vq import VectorQuantizer
 
 FORMAT = 1
 
@@ -50,7 +51,9 @@ def save(
     `source` is free-form provenance (data, steps, licence). Raises OutputError when the disk refuses.
     """
     folder = Path(folder)
-    tensors = {name: _stored(tensor, dtype) for name, tensor in module.state_dict().items()}
+    tensors = {
+        name: _stored(tensor, dtype) for name, tensor in module.state_dict().items() if not _only_for_training(name)
+    }
     header = {
         "format": FORMAT,
         "kind": kind_of(module),
@@ -108,6 +111,11 @@ def read_header(folder: Path) -> dict[str, Any]:
     return header
 
 
+def _only_for_training(name: str) -> bool:
+    """What a codebook needs to go on learning; it is not stored, and made up at loading."""
+    return name.startswith("quantizer.") and name.rpartition(".")[2] in VectorQuantizer.TRAINING_BUFFERS
+
+
 def _stored(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
     tensor = tensor.detach().cpu()
     return (tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor).contiguous()
@@ -117,7 +125,7 @@ def _read_tensors(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tenso
     try:
         with safe_open(path, framework="pt") as file:
             found = set(file.keys())
-            for name in sorted(found ^ set(expected)):
+            for name in sorted(name for name in found ^ set(expected) if not _only_for_training(name)):
                 problem = "an unexpected" if name in found else "no"
                 raise CheckpointError(
                     f"{path} has {problem} tensor '{name}'; its config.json belongs to another model."
