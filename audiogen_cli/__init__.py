@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from audiogen_cli.data.audio import read, write
     from audiogen_cli.errors import AudiolmError
     from audiogen_cli.hub.catalog import load
-    from audiogen_cli.pipelines.generate import continue_audio, finish, generate
+    from audiogen_cli.models.decoding import finish
+    from audiogen_cli.pipelines.generate import continue_audio, generate
 
 __version__ = "0.1.0"
 
@@ -25,7 +26,7 @@ __all__ = ["AudiolmError", "__version__", "continue_audio", "finish", "generate"
 _HOMES = {
     "AudiolmError": "audiogen_cli.errors",
     "continue_audio": "audiogen_cli.pipelines.generate",
-    "finish": "audiogen_cli.pipelines.generate",
+    "finish": "audiogen_cli.models.decoding",
     "generate": "audiogen_cli.pipelines.generate",
     "load": "audiogen_cli.hub.catalog",
     "read": "audiogen_cli.data.audio",

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from audiogen_cli.config import from_dict, nearest, to_dict
 from audiogen_cli.errors import CheckpointError, OutputError
-from audiogen_cli.hub.tables import WEIGHTS, Safetensors, fill
+from audiogen_cli.hub.tables import WEIGHTS, Safetensors, fill, only_for_training
 from audiogen_cli.models.encodec import Encodec, EncodecConfig, StereoEncodec
 from audiogen_cli.models.lm import LM, LMConfig
 from audiogen_cli.models.spectral import SpectralCodec, SpectralConfig
@@ -51,7 +51,9 @@ def save(
     `source` is free-form provenance (data, steps, licence). Raises OutputError when the disk refuses.
     """
     folder = Path(folder)
-    tensors = {name: _stored(tensor, dtype) for name, tensor in module.state_dict().items()}
+    tensors = {
+        name: _stored(tensor, dtype) for name, tensor in module.state_dict().items() if not only_for_training(name)
+    }
     header = {
         "format": FORMAT,
         "kind": kind_of(module),

@@ -23,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from audiogen_cli.errors import CheckpointError
+from audiogen_cli.quantizers.vq import VectorQuantizer
 
 Table = Sequence[tuple[str, str | None]]
 M = TypeVar("M", bound=nn.Module)
@@ -136,8 +137,8 @@ def shards(where: Path) -> list[Path]:
 def fill(module: M, source: Source, table: Table, dtype: torch.dtype | None = None) -> M:
     """Gives a module that was made on the meta device its tensors, in `dtype` (None: as they are). In evaluation mode.
 
-    Raises CheckpointError for a tensor that the table makes none of the module's, for one that is missing, and for one
-    of another shape.
+    Raises CheckpointError for a tensor that the table makes none of the module's, for one that is missing (unless it is
+    only for training: VectorQuantizer makes that up), and for one of another shape.
     """
     plan = _plan(source, table, module.state_dict())
     state: dict[str, Tensor] = {}
@@ -163,6 +164,11 @@ def renamed(name: str, table: Table) -> str | None:
     return name
 
 
+def only_for_training(name: str) -> bool:
+    """What a codebook needs to go on learning; we do not store it."""
+    return "quantizer." in name and name.rpartition(".")[2] in VectorQuantizer.TRAINING_BUFFERS
+
+
 def _plan(source: Source, table: Table, expected: Mapping[str, Tensor]) -> dict[str, list[str]]:
     """Our name -> the foreign tensors that it is made of, in order."""
     shapes = source.shapes()
@@ -176,6 +182,8 @@ def _plan(source: Source, table: Table, expected: Mapping[str, Tensor]) -> dict[
             raise CheckpointError(f"{source.where} has an unexpected tensor '{theirs}'; it is of another model.")
         pieces.setdefault(name, {})[number] = theirs
     for name, tensor in expected.items():
+        if name not in pieces and only_for_training(name):
+            continue
         if name not in pieces:
             raise CheckpointError(f"{source.where} has no tensor '{name}'; its configuration is another model's.")
         found = [pieces[name][number] for number in sorted(pieces[name])]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +22,8 @@ from audiogen_cli.models.lm import LM
 from audiogen_cli.ops import patterns
 from audiogen_cli.ops.attention import KVCache
 from audiogen_cli.ops.sampling import exponential_noise, guide, sample
+
+T = TypeVar("T")
 
 _UNKNOWN = -1  # stands in a sequence of steps where a code is still to be found
 _TOGETHER = 8  # how many items advance together at most: they share the cost of reading the weights
@@ -71,6 +74,16 @@ def decode(
             yield (number * num_frames + done[step]) // len(groups)
         steps[rows] = group[: len(rows)]
     return patterns.revert(steps, pattern)
+
+
+def finish(steps: Generator[Any, None, T]) -> T:
+    """Runs a generator to its end and returns what it returns."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
 
 
 def _known_steps(lm: LM, pattern: Tensor, batch: int, prompt: Tensor | None) -> Tensor:

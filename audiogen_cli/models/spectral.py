@@ -3,6 +3,9 @@
     waveform -> log magnitudes of long and short STFTs -> ConvNeXt -> RVQ -> ConvNeXt -> magnitude, phase -> waveform
       [N]       [features, T]                             [D, T]      [K, T]             [F, T * subframes]    [N]
 
+Linear paths run beside the networks, from the features to the latent and from the latent to the magnitudes: they learn
+in minutes what a principal component analysis would find, and leave the rest to the networks.
+
 The analysis takes one long window a frame for pitch and several short ones for time. The decoder's last blocks run at a
 multiple of the frame rate, so that its synthesis window is short enough for a click to stay a click. Phase is not
 coded: either the decoder predicts a fitting one, which takes adversarial training to learn, or (phase = "griffin-lim")
@@ -103,14 +106,16 @@ class SpectralEncoder(nn.Module):
         self.blocks = _blocks(config.encoder_layers, config.encoder_dim, config)
         self.final_norm = nn.LayerNorm(config.encoder_dim, eps=1e-6)
         self.project = nn.Linear(config.encoder_dim, config.latent_dim)
+        self.skip = nn.Linear(config.analysis_features, config.latent_dim)
 
     def forward(self, waveform: Tensor) -> Tensor:
         """waveform [B, C, N] -> latent [B, D, T]."""
-        x = self.blocks(self.norm(self.embed(self.features(waveform))))
-        return self.project(self.final_norm(x)).transpose(1, 2)
+        features = self.features(waveform)
+        x = self.blocks(self.norm(self.embed(features)))
+        return (self.project(self.final_norm(x)) + self.skip(features)).transpose(1, 2)
 
     def features(self, waveform: Tensor) -> Tensor:
-        """waveform [B, C, N] -> log magnitudes [B, T, features] in float32; silence is 0, full scale about 1."""
+        """waveform [B, C, N] -> log magnitudes [B, T, features] in float32; silence is -1.6, full scale 2.4."""
         with torch.autocast(waveform.device.type, enabled=False):
             return self._features(waveform.float())
 
@@ -121,7 +126,8 @@ class SpectralEncoder(nn.Module):
         parts = []
         for n_fft, hop in zip(config.analysis_ffts, config.analysis_hops, strict=True):
             magnitude = frame_stft(whole, n_fft, hop).abs() * (4.0 / n_fft)  # [B, C, F, T * hop_length / hop]
-            level = (1.0 + magnitude.clamp_min(1e-5).log() / math.log(1e5)).transpose(-1, -2)
+            level = magnitude.clamp_min(math.exp(LOG_FLOOR)).log().transpose(-1, -2)
+            level = 2.4 - 4.0 * level / LOG_FLOOR  # about mean 0 and variance 1 over real recordings
             batch, channels, short_frames, bins = level.shape
             per_frame = config.hop_length // hop
             level = level.reshape(batch, channels, short_frames // per_frame, per_frame * bins)
@@ -141,6 +147,7 @@ class SpectralDecoder(nn.Module):
         self.subframe_blocks = _blocks(config.subframe_layers, config.subframe_dim, config)
         self.final_norm = nn.LayerNorm(config.subframe_dim, eps=1e-6)
         self.head = nn.Linear(config.subframe_dim, config.channels * parts * config.bins)
+        self.skip = nn.Linear(config.latent_dim, config.subframes * config.channels * config.bins)
 
     def forward(self, latent: Tensor) -> Tensor:
         """latent [B, D, T] -> waveform [B, C, T * hop_length]."""
@@ -158,7 +165,9 @@ class SpectralDecoder(nn.Module):
         x = x.reshape(x.shape[0], -1, self.config.subframe_dim)  # [B, T' = T * subframes, D]
         x = self.head(self.final_norm(self.subframe_blocks(x))).float()
         x = x.reshape(*x.shape[:2], self.config.channels, -1, self.config.bins).permute(3, 0, 2, 4, 1)
-        level = 2.0 * x[0] - 5.0  # about the mean and spread of what there is to say
+        skipped = self.skip(latent.transpose(1, 2)).float()
+        skipped = skipped.reshape(x.shape[1], -1, self.config.channels, self.config.bins).permute(0, 2, 3, 1)
+        level = 2.0 * (x[0] + skipped) - 5.0  # about the mean and spread of what there is to say
         return level, x[1] if len(x) > 1 else None
 
     def magnitude(self, level: Tensor) -> Tensor:
@@ -215,8 +224,8 @@ class SpectralCodec(Codec):
         floor, n_fft = math.exp(LOG_FLOOR), self.config.synthesis_fft
         target = target * (4.0 / n_fft)
         wanted = target.clamp_min(floor).log()
-        level = torch.where(target <= floor, level.clamp_min(LOG_FLOOR), level)  # silence may be as quiet as it likes
-        bins = (wanted - level).abs().mean()
+        found = torch.where(target <= floor, level.clamp_min(LOG_FLOOR), level)  # silence may be as quiet as it likes
+        bins = (wanted - found).abs().mean()
         bank = mel_filter_bank(self.sample_rate, n_fft, 64).to(level.device)
         bands = [(bank @ magnitude).clamp_min(floor).log() for magnitude in (target, level.clamp_max(2.0).exp())]
         return bins + (bands[0] - bands[1]).abs().mean()

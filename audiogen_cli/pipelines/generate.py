@@ -107,16 +107,6 @@ def continue_audio(
     return [_joined(waveform, new[:, :num_samples], sample_rate, fade) for new in made]
 
 
-def finish(steps: Generator[Any, None, T]) -> T:
-    """Runs a generator to its end and returns what it returns."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as stop:
-            result: T = stop.value
-            return result
-
-
 @torch.inference_mode()
 def hear(model: Model, prompts: Sequence[str]) -> Condition:
     """The prompts as one condition, each encoded alone so that the others cannot touch its bits."""

@@ -54,10 +54,13 @@ class ResidualVQ(nn.Module):
         )
 
     def forward(self, latent: Tensor, num_codebooks: int | None = None) -> RVQOutput:
-        """latent [B, D, T]; in training mode the codebooks in use learn from it."""
+        """latent [B, D, T]; in training mode the codebooks in use learn from it. With 0 codebooks it passes."""
+        if num_codebooks == 0:
+            codes = torch.empty(latent.shape[0], 0, latent.shape[2], dtype=torch.int64, device=latent.device)
+            return RVQOutput(latent, codes, latent.new_zeros(()))
         vectors = latent.transpose(1, 2)  # [B, T, D]
         residual = vectors.float()
-        codes, losses = [], []
+        found_codes, losses = [], []
         for stage in self._first(num_codebooks):
             flat = residual.detach().reshape(-1, residual.shape[-1])
             found = stage.learn(flat) if self.training else stage.encode(flat)
@@ -65,9 +68,9 @@ class ResidualVQ(nn.Module):
             entry = stage.decode(found).detach()
             losses.append(F.mse_loss(residual, entry))
             residual = residual - entry
-            codes.append(found)
+            found_codes.append(found)
         quantized = vectors + (vectors.float() - residual - vectors).detach()  # straight-through estimator
-        return RVQOutput(quantized.transpose(1, 2), torch.stack(codes, 1), torch.stack(losses).sum())
+        return RVQOutput(quantized.transpose(1, 2), torch.stack(found_codes, 1), torch.stack(losses).sum())
 
     @torch.no_grad()
     def encode(self, latent: Tensor, num_codebooks: int | None = None) -> Tensor:

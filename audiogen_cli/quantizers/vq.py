@@ -8,6 +8,8 @@ dead and is put onto a random vector of the batch.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
@@ -16,6 +18,8 @@ from torch import Tensor, nn
 
 class VectorQuantizer(nn.Module):
     """Buffers: embed [V, D]; embed_avg [V, D] and cluster_size [V], the running sums and counts; inited."""
+
+    TRAINING_BUFFERS = ("embed_avg", "cluster_size", "inited")
 
     embed: Tensor
     embed_avg: Tensor
@@ -33,6 +37,16 @@ class VectorQuantizer(nn.Module):
         self.register_buffer("embed_avg", torch.zeros(codebook_size, dim))
         self.register_buffer("cluster_size", torch.zeros(codebook_size))
         self.register_buffer("inited", torch.zeros(1))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
+        """A codebook stored without its running sums and counts gets plausible ones, to be trained on from there."""
+        if prefix + "embed" in state_dict:
+            embed = state_dict[prefix + "embed"]
+            count = 10.0 * max(1.0, self.dead_code_threshold)  # far from dead, until the batches say otherwise
+            state_dict.setdefault(prefix + "embed_avg", embed * count)
+            state_dict.setdefault(prefix + "cluster_size", embed.new_full((len(embed),), count))
+            state_dict.setdefault(prefix + "inited", embed.new_ones(1))
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def encode(self, vectors: Tensor) -> Tensor:
         """vectors [..., D] -> codes [...]: the nearest entry by Euclidean distance."""

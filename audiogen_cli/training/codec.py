@@ -52,11 +52,16 @@ class CodecLossConfig:
 
 @dataclass(frozen=True)
 class CodecTrainingConfig:
-    """`codebook_choices`: how many codebooks a step uses, drawn with `codebook_odds` (quantizer dropout); () is all."""
+    """`codebook_choices`: how many codebooks a step uses, drawn with `codebook_odds` (quantizer dropout); () is all.
+
+    Among them 0 stands for no quantization, as Mimi trains half of the time (2410.00037, section 3.3.2), and so do the
+    steps before `codes_start`: quantized from the start, an encoder settles for the few directions that survive it.
+    """
 
     seconds: float = 1.0
     codebook_choices: tuple[int, ...] = ()
     codebook_odds: tuple[float, ...] = ()
+    codes_start: int = 0
     adversarial_start: int = 3_000
     discriminator_every: int = 1
     discriminator_learning_rate: float = 3e-4
@@ -165,15 +170,19 @@ class CodecTask:
             terms |= self._adversarial(batch, decoded)
         self._generator_step(terms, decoded, output, logged)
         self.average.update(self.codec, step)
-        usage = similarity.codebook_usage(output.codes, self.codec.codebook_size)
+        if output.codes.shape[1]:
+            logged["perplexity"] = similarity.codebook_usage(output.codes[:, :1], self.codec.codebook_size)[
+                0
+            ].perplexity
         return {
-            **{k: v.detach() for k, v in terms.items()},
+            **{name: term.detach() for name, term in terms.items()},
             "commitment": output.commitment.detach(),
             **logged,
-            "perplexity": usage[0].perplexity,
         }
 
     def _num_codebooks(self, step: int) -> int | None:
+        if step < self.config.codes_start:
+            return 0
         if not self.config.codebook_choices:
             return None
         generator = torch.Generator().manual_seed(self.recipe.loop.seed * 1_000_003 + step + 500_009)
@@ -236,7 +245,7 @@ class CodecTask:
     def evaluate(self, folder: Path, step: int) -> dict[str, float]:
         """Held-out recordings through the averaged codec at each trained rate; the first ones are written out."""
         codec: Codec = self.average.module  # type: ignore[assignment]
-        sizes = self.config.codebook_choices or (codec.num_codebooks,)
+        sizes = [size for size in self.config.codebook_choices if size] or [codec.num_codebooks]
         metrics: dict[str, float] = {}
         for size in sizes:
             scores = [self._score(codec, waveform, size) for waveform in self.validation]

@@ -197,8 +197,7 @@ class LMTask:
         condition = self.text(self.config.samples).to(self.accelerator.device)
         frames = round(lm.config.window_seconds * lm.config.frame_rate)
         sampling = decoding.Sampling(guidance=self.config.sample_guidance)
-        steps = decoding.decode(lm, condition, frames, range(len(self.config.samples)), sampling)
-        codes = drain(steps)
+        codes = decoding.finish(decoding.decode(lm, condition, frames, range(len(self.config.samples)), sampling))
         for index, prompt in enumerate(self.config.samples):
             sound = self.codec.decode(codes[index : index + 1].cpu())[0]
             stem = f"{index}-{prompt.replace(' ', '-')}"
@@ -212,12 +211,3 @@ class LMTask:
             if not (folder / part).exists():
                 shutil.copytree(original, folder / f"{part}.partial", dirs_exist_ok=True)
                 (folder / f"{part}.partial").rename(folder / part)
-
-
-def drain(generator: Any) -> Tensor:
-    """Runs a decoding generator to its end and returns the codes."""
-    try:
-        while True:
-            next(generator)
-    except StopIteration as end:
-        return end.value

@@ -15,9 +15,9 @@ import yaml
 from audiogen_cli.errors import CheckpointError
 from audiogen_cli.hub import audiocraft, catalog
 from audiogen_cli.hub.audiocraft import Settings
-from audiogen_cli.models.decoding import Sampling, decode
+from audiogen_cli.models.decoding import Sampling, decode, finish
 from audiogen_cli.ops import patterns
-from audiogen_cli.pipelines.generate import finish, generate
+from audiogen_cli.pipelines.generate import generate
 
 Edit = Callable[..., Path]
 

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from audiogen_cli.errors import CheckpointError, ConfigError
 from audiogen_cli.hub import checkpoint
@@ -101,3 +102,12 @@ def test_a_config_that_is_not_ours_is_refused(folder: Path, header: str) -> None
     (folder / "config.json").write_text(header)
     with pytest.raises(CheckpointError):
         checkpoint.load(folder)
+
+
+def test_a_codec_is_stored_without_what_only_training_needs_and_learns_on_after_loading(folder: Path) -> None:
+    with safe_open(folder / "model.safetensors", framework="pt") as file:
+        assert not [name for name in file.keys() if "embed_avg" in name or "cluster_size" in name]  # noqa: SIM118
+    codec = checkpoint.load(folder).train()
+    before = codec.fingerprint()  # type: ignore[operator]
+    codec(torch.randn(2, 1, 16_000))
+    assert codec.fingerprint() != before and codec.codebooks().isfinite().all()  # type: ignore[operator]

@@ -38,8 +38,8 @@ def test_a_codec_without_a_language_model_makes_no_sound(
 
 
 def test_converted_models_say_the_same(fixture: Any, tmp_path: Path) -> None:
-    from audiogen_cli.models.decoding import Sampling
-    from audiogen_cli.pipelines.generate import finish, generate
+    from audiogen_cli.models.decoding import Sampling, finish
+    from audiogen_cli.pipelines.generate import generate
 
     model = catalog.load(fixture.meta["repo"])
     catalog.convert(model, tmp_path / "ours")

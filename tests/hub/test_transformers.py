@@ -15,9 +15,9 @@ from safetensors.torch import load_file, save_file
 from audiogen_cli.conditioners.base import Condition
 from audiogen_cli.errors import CheckpointError
 from audiogen_cli.hub import catalog, transformers
-from audiogen_cli.models.decoding import Sampling
+from audiogen_cli.models.decoding import Sampling, finish
 from audiogen_cli.ops import patterns
-from audiogen_cli.pipelines.generate import finish, generate
+from audiogen_cli.pipelines.generate import generate
 
 PROMPT = "dog barking in rain"
 SHAPES = [

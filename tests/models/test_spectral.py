@@ -59,8 +59,11 @@ def test_an_item_does_not_depend_on_its_batch() -> None:
     torch.testing.assert_close(model.decode(codes)[2:], model.decode(codes[2:]), atol=1e-6, rtol=1e-5)
 
 
-def test_silence_is_the_zero_of_the_features() -> None:
-    assert codec().encoder.features(torch.zeros(1, 1, 640)).abs().max() < 1e-6
+def test_the_features_lie_between_silence_and_full_scale() -> None:
+    features = codec().encoder.features
+    torch.testing.assert_close(features(torch.zeros(1, 1, 640)), torch.full((1, 2, 1029), -1.6))
+    tone = torch.sin(torch.arange(16_000) * (2 * torch.pi * 1_000 / 16_000))[None, None]
+    assert features(tone)[0, 25].max() == pytest.approx(2.4, abs=0.1)
 
 
 def test_the_gradient_reaches_encoder_and_decoder() -> None:

@@ -13,10 +13,10 @@ from audiogen_cli.errors import InputError
 from audiogen_cli.hub import catalog
 from audiogen_cli.hub.catalog import SHELVES
 from audiogen_cli.models.codec import Codec
-from audiogen_cli.models.decoding import Sampling
+from audiogen_cli.models.decoding import Sampling, finish
 from audiogen_cli.pipelines import evaluate
 from audiogen_cli.pipelines.evaluate import Prompt, Recording, Trial
-from audiogen_cli.pipelines.generate import Progress, finish
+from audiogen_cli.pipelines.generate import Progress
 
 
 def prompt(text, *classes):

@@ -12,9 +12,9 @@ from audiogen_cli.data import audio
 from audiogen_cli.errors import AudioError, InputError
 from audiogen_cli.hub import catalog
 from audiogen_cli.hub.catalog import Model
-from audiogen_cli.models.decoding import decode
+from audiogen_cli.models.decoding import decode, finish
 from audiogen_cli.pipelines import generate as pipeline
-from audiogen_cli.pipelines.generate import continue_audio, finish, generate, window_seed, windows
+from audiogen_cli.pipelines.generate import continue_audio, generate, window_seed, windows
 
 RAW: dict[str, Any] = {"normalize": "none", "fade": 0.0}
 

@@ -72,3 +72,11 @@ def test_codes_agree_with_vector_quantize_pytorch() -> None:
 def test_an_impossible_number_of_codebooks_is_refused() -> None:
     with pytest.raises(ValueError, match="between 1 and 4"):
         rvq().encode(torch.randn(1, 6, 3), 5)
+
+
+def test_with_no_codebook_the_latent_passes_and_nothing_is_learned() -> None:
+    module, latent = rvq().train(), torch.randn(2, 6, 9)
+    before = module.codebooks().clone()
+    output = module(latent, 0)
+    assert torch.equal(output.quantized, latent) and output.codes.shape == (2, 0, 9) and output.commitment == 0
+    assert torch.equal(before, module.codebooks())
