@@ -17,6 +17,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from audiogen_cli.hub.download import Fetch
+
 
 def result(text: str) -> None:
     """One line of what was asked for, on stdout."""
@@ -79,6 +81,27 @@ def progress(what: str, total: float, unit: str = "s") -> Iterator[Callable[[flo
             bar.update(task, completed=done, remark=remark)
 
         yield show
+
+
+@contextlib.contextmanager
+def fetching() -> Iterator[Callable[[Fetch], None]]:
+    """Call the value with how far a download is: its size and licence are said once, and a bar shows the rest."""
+    with contextlib.ExitStack() as shown:
+        bars: dict[str, Callable[[float, str], None]] = {}
+
+        def show(fetch: Fetch) -> None:
+            if fetch.repo not in bars:
+                shown.close()
+                terms = f"licence of the weights: {fetch.licence or 'see its card'}"
+                say(f"fetching {fetch.repo}, {size_text(fetch.total)}; {terms}")
+                bars[fetch.repo] = shown.enter_context(progress(fetch.repo, fetch.total / 1e6, "MB"))
+            bars[fetch.repo](fetch.done / 1e6, "")
+
+        yield show
+
+
+def size_text(size: float) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
 
 
 @contextlib.contextmanager

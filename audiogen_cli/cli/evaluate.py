@@ -67,7 +67,7 @@ def evaluate(
     listener = Tagger(tagger)
     recordings = pipeline.read_recordings(data) if data else []
     with console.waiting(f"loading {entry.card.name}"):
-        loaded = catalog.load(entry.folder, device, dtype)
+        loaded = catalog.load(entry, device, dtype)
     chosen: dict[str, Any] = {"guidance": guidance, "temperature": temperature, "top_k": top_k, "top_p": top_p}
     given = {name: value for name, value in chosen.items() if value is not None}
     sampling = dataclasses.replace(loaded.sampling, **given)

@@ -12,6 +12,7 @@ import typer
 
 from audiogen_cli import __version__
 from audiogen_cli.cli import console, options, requests
+from audiogen_cli.cli.models import find
 from audiogen_cli.cli.requests import Job, Row
 from audiogen_cli.config import to_dict
 from audiogen_cli.errors import InputError, ModelError
@@ -44,6 +45,7 @@ class Run(NamedTuple):
 class Chosen(NamedTuple):
     """The options that say how codes are drawn; None is the model's own."""
 
+    extend_stride: float | None
     guidance: float | None
     temperature: float | None
     top_k: int | None
@@ -59,14 +61,16 @@ def generate(
         list[str] | None, typer.Argument(metavar="TEXT...", help="What to hear. Each text becomes its own file.")
     ] = None,
     prompts: options.Prompts = None,
+    unconditional: options.Unconditional = False,
     like: options.Like = None,
-    seconds: options.Seconds = 5.0,
+    seconds: options.ModelSeconds = None,
     variations: options.Variations = 1,
     seed: options.Seed = None,
     guidance: options.Guidance = None,
     temperature: options.Temperature = None,
     top_k: options.TopK = None,
     top_p: options.TopP = None,
+    extend_stride: options.ExtendStride = None,
     output: options.Output = None,
     file_format: options.OutputFormat = None,
     bit_depth: options.OutputBitDepth = None,
@@ -87,15 +91,15 @@ def generate(
     if like is not None:
         _make_like(ctx, like, output, run, "generate", _generated)
         return
-    rows = _rows(text or [], prompts)
+    rows = _rows(text or [], prompts, unconditional)
     count = len(rows) * variations
     place = requests.destination(output, count, file_format)
     _check_stdout(output, as_json)
-    entry = catalog.find(model)
-    chosen = Chosen(guidance, temperature, top_k, top_p)
+    entry = find(model)
+    chosen = Chosen(extend_stride, guidance, temperature, top_k, top_p)
     settings = _settings("generate", entry, model, chosen, normalize, fade, place.format, bit_depth or "16")
     seed = seed if seed is not None else 0 if prompts else requests.random_seed()
-    jobs = requests.plan(requests.expand(rows, seconds, seed, variations), place, settings)
+    jobs = requests.plan(requests.expand(rows, seconds or entry.card.seconds, seed, variations), place, settings)
     requests.check_places(jobs, force, spectrogram, may_exist=run.resume)
     _carry_out(jobs, entry, run, _generated)
 
@@ -105,13 +109,14 @@ def continue_(
     recording: Annotated[Path, typer.Argument(metavar="PROMPT", help="The recording to go on from.")],
     text: Annotated[str, typer.Option("--text", help="What is to be heard next.", rich_help_panel="What to make")] = "",
     like: options.Like = None,
-    seconds: options.Seconds = 5.0,
+    seconds: options.ModelSeconds = None,
     variations: options.Variations = 1,
     seed: options.Seed = None,
     guidance: options.Guidance = None,
     temperature: options.Temperature = None,
     top_k: options.TopK = None,
     top_p: options.TopP = None,
+    extend_stride: options.ExtendStride = None,
     output: options.Output = None,
     file_format: options.OutputFormat = None,
     bit_depth: options.OutputBitDepth = None,
@@ -136,20 +141,25 @@ def continue_(
         return
     _check_texts([text], empty=True)
     place = requests.destination(output, variations, file_format)
-    entry = catalog.find(model)
+    entry = find(model)
     prompt, depth, digest = _read_recording(recording)
     depth = bit_depth or ("24" if depth == "float" and place.format == "flac" else depth)
-    chosen = Chosen(guidance, temperature, top_k, top_p)
+    chosen = Chosen(extend_stride, guidance, temperature, top_k, top_p)
     settings = _settings("continue", entry, model, chosen, "none", fade, place.format, depth)
     settings = dataclasses.replace(settings, source=recording.name, source_hash=digest)
     first = requests.random_seed() if seed is None else seed
     stem = requests.continued_stem(recording.name)
-    jobs = requests.plan(requests.expand([Row(text)], seconds, first, variations, stem), place, settings)
+    length = seconds or entry.card.seconds
+    jobs = requests.plan(requests.expand([Row(text)], length, first, variations, stem), place, settings)
     requests.check_places(jobs, force, spectrogram)
     _carry_out(jobs, entry, run, _continued(prompt), prompt.sample_rate)
 
 
-def _rows(texts: Sequence[str], prompts: Path | None) -> list[Row]:
+def _rows(texts: Sequence[str], prompts: Path | None, unconditional: bool) -> list[Row]:
+    if unconditional and (texts or prompts is not None):
+        raise InputError("--unconditional makes sound from no text; leave out either it or the prompts.")
+    if unconditional:
+        return [Row("")]
     if prompts is not None:
         if texts:
             raise InputError("prompts come either from the command line or from --prompts; leave one out.")
@@ -187,7 +197,7 @@ def _settings(
     file_format: options.Format,
     bit_depth: options.BitDepth,
 ) -> requests.Settings:
-    own = dataclasses.asdict(entry.card.sampling)
+    own = dataclasses.asdict(entry.card.sampling) | {"extend_stride": entry.card.extend_stride}
     drawn = own | {name: value for name, value in chosen._asdict().items() if value is not None}
     return requests.Settings(
         kind=kind,
@@ -223,7 +233,7 @@ def _make_like(
         raise InputError(f"{like} was made by audiolm {recipe.kind}; use `audiolm {recipe.kind} --like` for it.")
     if recipe.source_hash != source[0]:
         raise InputError(f"{like} goes on from another recording than this one; give {recipe.source}.")
-    entry = catalog.find(ctx.params["model"] if "model" in given else recipe.model)
+    entry = find(ctx.params["model"] if "model" in given else recipe.model)
     _check_same_program(like, recipe, entry)
     place = requests.destination(output, 1, recipe.format)
     stem = requests.continued_stem(recipe.source) if recipe.source else requests.slug(recipe.prompt)
@@ -279,8 +289,9 @@ def _generated(model: Model, jobs: Sequence[Job]) -> Generator[Progress, None, l
 
     recipes = [job.recipe for job in jobs]
     same = recipes[0]
-    prompts, seeds = [recipe.prompt for recipe in recipes], [recipe.seed for recipe in recipes]
-    return generate_audio(model, prompts, same.seconds, seeds, _sampling(same), same.normalize, same.fade)
+    prompts, seeds = [recipe.prompt or None for recipe in recipes], [recipe.seed for recipe in recipes]
+    how = (_sampling(same), same.normalize, same.fade, same.extend_stride)
+    return generate_audio(model, prompts, same.seconds, seeds, *how)
 
 
 def _continued(prompt: Audio) -> Maker:
@@ -288,7 +299,8 @@ def _continued(prompt: Audio) -> Maker:
         from audiogen_cli.pipelines.generate import continue_audio
 
         same, seeds = jobs[0].recipe, [job.recipe.seed for job in jobs]
-        return continue_audio(model, *prompt, same.prompt, same.seconds, seeds, _sampling(same), same.fade)
+        how, stride = _sampling(same), same.extend_stride
+        return continue_audio(model, *prompt, same.prompt, same.seconds, seeds, how, same.fade, stride)
 
     return make
 
@@ -304,7 +316,7 @@ def _carry_out(jobs: list[Job], entry: Entry, run: Run, make: Maker, sample_rate
         return
     watch = console.Stopwatch()
     with console.waiting(f"loading {entry.card.name}"):
-        model = catalog.load(entry.folder, run.device, run.dtype)
+        model = catalog.load(entry, run.device, run.dtype)
     made, loaded = 0.0, watch.seconds
     for batch in requests.batches(jobs, max(requests.TOGETHER, entry.card.lanes)):
         for job, sound in zip(batch, _watched(make(model, batch), model, batch), strict=True):

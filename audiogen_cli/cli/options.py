@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from audiogen_cli.hub.catalog import DEFAULT_MODEL, Device, Dtype
+from audiogen_cli.hub.catalog import DEFAULT_MODEL, Device, Dtype, Padding
 from audiogen_cli.pipelines.recipe import MAX_SECONDS, MAX_SEED, MIN_SECONDS, BitDepth, Format, Normalization
 
 __all__ = ["BitDepth", "Device", "Dtype", "Format", "Normalization"]
@@ -68,6 +68,33 @@ Spectrogram = Annotated[
     bool, typer.Option("--spectrogram", help="Also draw a PNG beside the sound.", rich_help_panel=_WHERE)
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout for each file.", rich_help_panel=_WHERE)]
+ModelSeconds = Annotated[
+    float | None,
+    typer.Option(
+        "--seconds",
+        min=MIN_SECONDS,
+        max=MAX_SECONDS,
+        callback=_finite,
+        metavar="SECONDS",
+        help=f"Length of the (new) sound, {MIN_SECONDS:g} to {MAX_SECONDS:g}. (Default: the model's.)",
+        rich_help_panel=_WHAT,
+    ),
+]
+ExtendStride = Annotated[
+    float | None,
+    typer.Option(
+        "--extend-stride",
+        min=MIN_SECONDS,
+        max=MAX_SECONDS,
+        callback=_finite,
+        metavar="SECONDS",
+        help="Sound beyond the model's window is made in hops of so much. (Default: the model's.)",
+        rich_help_panel=_HOW,
+    ),
+]
+Unconditional = Annotated[
+    bool, typer.Option("--unconditional", help="Make something from no text at all.", rich_help_panel=_WHAT)
+]
 Seconds = Annotated[
     float,
     typer.Option(
@@ -152,9 +179,25 @@ TopP = Annotated[
     ),
 ]
 ModelName = Annotated[
-    str, typer.Option("--model", "-m", metavar="NAME", help="A model's name, or a folder.", rich_help_panel=_MACHINE)
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="NAME",
+        help="A name (audiolm models list), owner/name on the Hub, or a folder.",
+        rich_help_panel=_MACHINE,
+    ),
 ]
 DeviceName = Annotated[Device, typer.Option("--device", help="Where to compute.", rich_help_panel=_MACHINE)]
 DtypeName = Annotated[Dtype, typer.Option("--dtype", help="Numbers of the language model.", rich_help_panel=_MACHINE)]
+StoredDtype = Annotated[Dtype, typer.Option("--dtype", help="Numbers of the language model; auto keeps its own.")]
+TextPadding = Annotated[
+    Padding,
+    typer.Option(
+        "--padding",
+        help="audiocraft: the padding of a text is heard as zero vectors, as the weights were trained; masked: it is "
+        "not heard.",
+    ),
+]
 
 MODEL = DEFAULT_MODEL

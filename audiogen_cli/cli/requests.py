@@ -82,6 +82,7 @@ class Settings:
     version: str
     source: str | None = None
     source_hash: str | None = None
+    extend_stride: float | None = None
 
 
 def read_prompts(path: Path) -> list[Row]:

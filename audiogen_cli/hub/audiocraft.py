@@ -177,7 +177,7 @@ def load_codec(path: Path) -> Encodec:
     return fill(codec, Pickled(path, "best_state"), CODEC_TABLE, torch.float32).fold_weight_norm()
 
 
-def load_lm(path: Path, codec: Encodec, dtype: torch.dtype, padding: Padding = "audiocraft") -> LM:
+def load_lm(path: Path, codec: Encodec, dtype: torch.dtype | None, padding: Padding = "audiocraft") -> LM:
     """The language model in one file. Raises CheckpointError when `codec`, before `stereo`, cannot be its own."""
     settings = _settings(path)
     sample_rate = int(settings.number("sample_rate"))

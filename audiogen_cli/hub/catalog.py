@@ -17,8 +17,9 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Padding = Literal["audiocraft", "masked"]
+
+Getter = Callable[[str, str | None], Path]  # a repository and a revision -> its folder
 
 DEFAULT_MODEL = "sounds-small"
 PARTS = ("codec", "lm", "text")
@@ -156,29 +159,47 @@ def bundled() -> dict[str, Entry]:
     return entries
 
 
-def find(name: str | os.PathLike[str], listener: download.Listener | None = None, refresh: bool = False) -> Entry:
+def find(name: str | os.PathLike[str], listener: download.Listener | None = None, fetch: bool = True) -> Entry:
     """A bundled model or one of the Hub by its name, or a folder by its path.
 
-    What is not in the cache is downloaded; `listener` hears how far that is, and `refresh` looks for a newer one.
-    Raises ModelError when there is none of that name, or it cannot be fetched.
+    What is not in the cache is downloaded, unless `fetch` is False; `listener` hears how far that is. Raises ModelError
+    when there is none of that name, or it cannot be fetched.
     """
+    get = partial(download.fetch, listener=listener) if fetch else download.there
     known = _shelved()
     if str(name) in known:
         return _entry(known[str(name)])
     folder = Path(name)
     if folder.is_dir():
-        return _any_entry(folder, folder.resolve().name, listener)
+        return _any_entry(folder, folder.resolve().name, get)
     if folder.exists():
         raise ModelError(f"{name} is a file, and a model is a folder; name the folder that holds {', '.join(PARTS)}.")
-    short, _, revision = str(name).partition("@")
-    remote = download.NAME.fullmatch(str(name))
-    if short not in KNOWN and remote is None:
-        hint = nearest(str(name), [*known, *KNOWN])
-        raise ModelError(f"there is no model '{name}'{hint}; name one that `audiolm models list` shows, or a folder.")
-    repo = KNOWN[short].repo if short in KNOWN else str(remote and remote["repo"])
-    folder = download.fetch(repo, revision or None, listener, refresh)
+    repo, revision = repository(str(name))
     about = of_repo(repo)
-    return _any_entry(folder, about.name if about else repo, listener, repo)
+    return _any_entry(get(repo, revision), about.name if about else repo, get, repo)
+
+
+def repository(name: str) -> tuple[str, str | None]:
+    """What a name means on the Hub: `owner/name` and the revision. Raises ModelError when it can mean nothing there."""
+    short, _, revision = name.partition("@")
+    if short in KNOWN:
+        return KNOWN[short].repo, revision or None
+    remote = download.NAME.fullmatch(name)
+    if remote is None:
+        hint = nearest(name, [*_shelved(), *KNOWN])
+        raise ModelError(f"there is no model '{name}'{hint}; name one that `audiolm models list` shows, or a folder.")
+    return remote["repo"], remote["revision"]
+
+
+def pull(name: str, listener: download.Listener | None = None) -> Path:
+    """Fetches the newest of a repository and what it needs besides; returns its folder. A codec alone may be pulled."""
+    if name in _shelved() or Path(name).exists():
+        return find(name).folder
+    repo, revision = repository(name)
+    folder = download.fetch(repo, revision, listener, refresh=True)
+    if not _is_codec(folder):
+        find(name, listener)
+    return folder
 
 
 def load(
@@ -195,39 +216,47 @@ def load(
     """
     entry = name if isinstance(name, Entry) else find(name)
     place = resolve_device(device)
-    codec, lm, text = _parts(entry, place, torch_dtype(dtype, place), padding)
+    return _loaded(entry, place, torch_dtype(dtype, place), padding)
+
+
+def _loaded(entry: Entry, place: str, dtype: torch.dtype | None, padding: Padding) -> Model:
+    codec, lm, text = _parts(entry, place, dtype, padding)
     model = Model(entry.card.name, entry.folder, entry.hash, entry.card, codec.to(place), lm.to(place), text)
     _check_fit(model)
     return model
 
 
-def convert(model: Model, folder: Path, dtype: Dtype = "auto", force: bool = False) -> None:
-    """Writes a model in our own layout: safetensors, no pickle. `dtype`: of the language model; "auto" keeps its own.
+def convert(
+    name: str,
+    folder: Path,
+    dtype: Dtype = "auto",
+    padding: Padding = "audiocraft",
+    force: bool = False,
+    listener: download.Listener | None = None,
+) -> None:
+    """Writes a model in our own layout, safetensors and no pickle; of a codec alone, a checkpoint (hub/checkpoint.py).
 
-    The folder appears when all of it is written. Raises OutputError when it is there already, or the disk refuses.
+    dtype: of the language model; "auto" keeps its own. padding: see `load`. The folder appears when all of it is
+    written. Raises OutputError when it is there already, or the disk refuses.
     """
     import torch
 
     from audiogen_cli.hub import checkpoint
 
-    partial = _partial(folder, force)
+    codec = _codec_alone(name, listener)
+    if codec is not None:
+        with _new(folder, force) as beside:
+            checkpoint.save(beside, codec, {"model": name})
+        return
+    entry = find(name, listener)
+    model = _loaded(entry, "cpu", None if dtype == "auto" else getattr(torch, dtype), padding)
     source = {"model": model.name, "hash": model.hash, "licence": model.licence}
-    kept = model.lm.out_norm.weight.dtype if dtype == "auto" else getattr(torch, dtype)
-    checkpoint.save(partial / "codec", model.codec, source)
-    checkpoint.save(partial / "lm", model.lm, source, kept)
-    model.text.save(partial / "text")
-    card = json.dumps(dataclasses.asdict(model.card), indent=2)
-    (partial / "model.json").write_text(card + "\n", encoding="utf-8")
-    _appear(partial, folder)
-
-
-def convert_codec(codec: Codec, folder: Path, name: str, force: bool = False) -> None:
-    """Writes a codec alone as a checkpoint folder (hub/checkpoint.py)."""
-    from audiogen_cli.hub import checkpoint
-
-    partial = _partial(folder, force)
-    checkpoint.save(partial, codec, {"model": name})
-    _appear(partial, folder)
+    with _new(folder, force) as beside:
+        checkpoint.save(beside / "codec", model.codec, source)
+        checkpoint.save(beside / "lm", model.lm, source)
+        model.text.save(beside / "text")
+        card = json.dumps(dataclasses.asdict(model.card), indent=2)
+        (beside / "model.json").write_text(card + "\n", encoding="utf-8")
 
 
 def resolve_device(device: Device) -> str:
@@ -262,8 +291,8 @@ def _shelved() -> dict[str, Path]:
     return {folder.name: folder for folder in folders if (folder / "model.json").is_file()}
 
 
-def _any_entry(folder: Path, name: str, listener: download.Listener | None, repo: str | None = None) -> Entry:
-    """A folder of any layout; what a foreign one only names is fetched."""
+def _any_entry(folder: Path, name: str, get: Getter, repo: str | None = None) -> Entry:
+    """A folder of any layout; `get` finds what a foreign one only names."""
     if (folder / "model.json").is_file() or any((folder / part).is_dir() for part in PARTS):
         return _entry(folder)
     from audiogen_cli.hub import foreign
@@ -276,8 +305,8 @@ def _any_entry(folder: Path, name: str, listener: download.Listener | None, repo
     if layout is None:
         return _entry(folder)  # which says what a model is
     facts = foreign.facts(folder, layout)
-    text = folder if facts.text is None else _text_folder(facts.text, listener)
-    codec = folder if facts.codec is None else download.fetch(facts.codec, None, listener)
+    text = folder if facts.text is None else _text_folder(facts.text, get)
+    codec = folder if facts.codec is None else get(facts.codec, None)
     return Entry(folder, _card(name, facts, folder, repo), layout, text, codec)
 
 
@@ -296,14 +325,33 @@ def _card(name: str, facts: Facts, folder: Path, repo: str | None) -> ModelCard:
     )
 
 
-def _text_folder(name: str, listener: download.Listener | None) -> Path:
+def _text_folder(name: str, get: Getter) -> Path:
     """T5's repositories moved under their owner's name; caches of before have them without."""
     if "/" in name:
-        return download.fetch(name, None, listener)
-    return download.cached(name) or download.fetch(f"google-t5/{name}", None, listener)
+        return get(name, None)
+    return download.cached(name) or get(f"google-t5/{name}", None)
 
 
-def _parts(entry: Entry, place: str, dtype: torch.dtype, padding: Padding) -> Parts:
+def _is_codec(folder: Path) -> bool:
+    """Whether a folder of the Hub holds a codec and nothing that speaks its codes."""
+    from audiogen_cli.hub import foreign
+
+    return foreign.recognise(folder) is None and foreign.has_codec(folder)
+
+
+def _codec_alone(name: str, listener: download.Listener | None) -> Codec | None:
+    """The codec when `name` is a file or folder of one, or a repository of one."""
+    from audiogen_cli.hub import foreign
+
+    place = Path(name)
+    if place.is_file() and foreign.has_codec(place):
+        return foreign.load_codec(place)
+    if not place.exists() and name not in _shelved():
+        place = download.fetch(*repository(name), listener)
+    return foreign.load_codec(place) if _is_codec(place) else None
+
+
+def _parts(entry: Entry, place: str, dtype: torch.dtype | None, padding: Padding) -> Parts:
     from audiogen_cli.conditioners.text import T5Conditioner
     from audiogen_cli.hub import checkpoint, foreign
 
@@ -316,25 +364,26 @@ def _parts(entry: Entry, place: str, dtype: torch.dtype, padding: Padding) -> Pa
     return foreign.Parts(codec, lm, T5Conditioner.load(entry.folder / "text", "cpu"))
 
 
-def _partial(folder: Path, force: bool) -> Path:
-    """An empty folder beside the one that is to be."""
+@contextlib.contextmanager
+def _new(folder: Path, force: bool) -> Iterator[Path]:
+    """An empty folder beside the one that is to be, which takes its place at the end."""
     if folder.exists() and not force:
         raise OutputError(f"{folder} is there already; overwrite it with --force, or name another folder.")
     if folder.exists() and not (folder / "model.json").is_file() and not (folder / "config.json").is_file():
         raise OutputError(f"{folder} holds something that is no model, which is not overwritten; name another folder.")
-    partial = folder.with_name(folder.name + ".partial")
+    beside = folder.with_name(folder.name + ".beside")
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir(parents=True)
     except OSError as error:
-        raise OutputError(f"cannot write {partial}: {error.strerror or error}; choose another folder.") from error
-    return partial
-
-
-def _appear(partial: Path, folder: Path) -> None:
-    if folder.exists():
-        shutil.rmtree(folder)
-    os.replace(partial, folder)
+        raise OutputError(f"cannot write {beside}: {error.strerror or error}; choose another folder.") from error
+    try:
+        yield beside
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(beside, folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 def _entry(folder: Path) -> Entry:

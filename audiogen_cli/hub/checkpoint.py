@@ -77,9 +77,9 @@ def load(
     folder: str | os.PathLike[str],
     device: torch.device | str = "cpu",
     expect: tuple[str, ...] = (),
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | None = torch.float32,
 ) -> nn.Module:
-    """The module in evaluation mode, in `dtype`, on `device`.
+    """The module in evaluation mode, in `dtype` (None: as stored), on `device`.
 
     Raises CheckpointError when the folder is not a checkpoint, is of a kind not in `expect`, or holds other keys or
     shapes than its configuration makes.

@@ -104,6 +104,14 @@ def fetch(repo: str, revision: str | None = None, listener: Listener | None = No
         return _download(repo, revision or "main", listener or (lambda _: None))
 
 
+def there(repo: str, revision: str | None = None) -> Path:
+    """The folder in the cache. Raises ModelError when it is not there in full; asks no network."""
+    found = cached(repo, revision)
+    if found is None:
+        raise ModelError(f"{repo} is not in the cache {cache_folder()}; fetch it with `audiolm models pull`.")
+    return found
+
+
 def everything() -> list[Cached]:
     """The repositories in the cache, by name."""
     homes = sorted(cache_folder().glob("models--*--*"))

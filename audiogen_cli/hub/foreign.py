@@ -42,7 +42,7 @@ def facts(folder: Path, layout: Layout) -> Facts:
 
 
 def load(
-    folder: Path, layout: Layout, text: Path, codec: Path, dtype: torch.dtype, padding: audiocraft.Padding
+    folder: Path, layout: Layout, text: Path, codec: Path, dtype: torch.dtype | None, padding: audiocraft.Padding
 ) -> Parts:
     """`text` and `codec`: the folders of those parts, `folder` itself when they lie in it. On the CPU."""
     stereo = facts(folder, layout).stereo

@@ -110,7 +110,7 @@ def load_codec(folder: Path) -> Encodec:
     return fill(codec, source, CODEC_TABLE, torch.float32).fold_weight_norm()
 
 
-def load_lm(folder: Path, dtype: torch.dtype, padding: str = "audiocraft") -> LM:
+def load_lm(folder: Path, dtype: torch.dtype | None, padding: str = "audiocraft") -> LM:
     settings = _json(folder / "config.json")
     config = lm_config(settings, folder, padding)
     source: Source = Safetensors(folder)

@@ -45,7 +45,7 @@ class Progress(NamedTuple):
 
 def generate(
     model: Model,
-    prompts: Sequence[str],
+    prompts: Sequence[str | None],
     seconds: float,
     seeds: Sequence[int],
     sampling: Sampling | None = None,
@@ -55,8 +55,9 @@ def generate(
 ) -> Generator[Progress, None, list[Tensor]]:
     """One sound per prompt and seed. Yields Progress; returns waveforms [C, N] on the CPU at the model's rate.
 
-    sampling: None is the model's own. With normalize "none" and fade 0 the decoder's samples come as they are.
-    Raises InputError when the prompts or numbers cannot be used.
+    A prompt of None is no text at all. sampling, stride_seconds: None is the model's own. With
+    normalize "none" and fade 0 the decoder's samples come as they are. Raises InputError when the prompts
+    or numbers cannot be used.
     """
     _check(prompts, seconds, seeds)
     num_samples = round(seconds * model.sample_rate)
@@ -108,7 +109,7 @@ def continue_audio(
 
 
 @torch.inference_mode()
-def hear(model: Model, prompts: Sequence[str]) -> Condition:
+def hear(model: Model, prompts: Sequence[str | None]) -> Condition:
     """The prompts as one condition, each encoded alone so that the others cannot touch its bits."""
     return Condition.cat([model.text([prompt]) for prompt in prompts])
 
@@ -127,7 +128,7 @@ def window_seed(seed: int, window: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{window}".encode()).digest()[:8], "big") >> 1
 
 
-def _check(prompts: Sequence[str], seconds: float, seeds: Sequence[int], empty: bool = False) -> None:
+def _check(prompts: Sequence[str | None], seconds: float, seeds: Sequence[int], empty: bool = False) -> None:
     if isinstance(prompts, str):
         raise InputError("prompts must be a list of texts; put the one text in brackets.")
     if len(prompts) != len(seeds) or not prompts:
@@ -136,17 +137,21 @@ def _check(prompts: Sequence[str], seconds: float, seeds: Sequence[int], empty: 
         raise InputError(f"the length must be positive, not {seconds} s; ask for more.")
     try:
         for prompt in prompts:
-            check_prompt(prompt, empty)
+            check_prompt(prompt or "", empty or prompt is None)
     except ValueError as error:
         raise InputError(str(error)) from error
 
 
 def _stride(model: Model, stride_seconds: float | None) -> int:
-    """New frames of a hop: at least one, fewer than the window."""
-    window = model.window_frames
-    if stride_seconds is None:
+    """New frames of a hop: at least one, fewer than the window. Raises InputError for more."""
+    window, seconds = model.window_frames, stride_seconds or model.card.extend_stride
+    if seconds is None:
         return max(1, window // 2)
-    return min(max(1, round(stride_seconds * model.codec.frame_rate)), max(1, window - 1))
+    stride = max(1, round(seconds * model.codec.frame_rate))
+    if stride >= window > 1:
+        length = window / model.codec.frame_rate
+        raise InputError(f"a stride of {seconds:g} s does not fit into the model's window of {length:g} s; shorten it.")
+    return min(stride, max(1, window - 1))
 
 
 def _codes(

@@ -25,7 +25,8 @@ MAX_SEED = 2**32 - 1
 
 @dataclass(frozen=True)
 class Recipe:
-    """seconds: of new sound. source, source_hash: the name and content of the recording that was continued."""
+    """prompt: "" is none. seconds: of new sound. extend_stride: the new seconds of a hop beyond the model's window,
+    None is half of that. source, source_hash: the name and content of the recording that was continued."""
 
     kind: Kind
     prompt: str
@@ -46,13 +47,16 @@ class Recipe:
     version: str
     source: str | None = None
     source_hash: str | None = None
+    extend_stride: float | None = None
 
     def __post_init__(self) -> None:
-        check_prompt(self.prompt, empty=self.kind == "continue")
+        check_prompt(self.prompt, empty=True)
         if not MIN_SECONDS <= self.seconds <= MAX_SECONDS:
             raise ValueError(f"seconds must lie between {MIN_SECONDS:g} and {MAX_SECONDS:g}, not {self.seconds:g}.")
         if not 0 <= self.seed <= MAX_SEED:
             raise ValueError(f"the seed must lie between 0 and {MAX_SEED}, not {self.seed}.")
+        if self.extend_stride is not None and not 0 < self.extend_stride <= MAX_SECONDS:
+            raise ValueError(f"the stride must lie above 0 and up to {MAX_SECONDS:g} s, not {self.extend_stride:g}.")
         if not all(math.isfinite(value) for value in (self.guidance, self.temperature, self.top_p, self.fade)):
             raise ValueError("guidance, temperature, top_p and fade must be finite numbers.")
         if self.format == "flac" and self.bit_depth == "float":

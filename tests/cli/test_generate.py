@@ -14,6 +14,7 @@ from typer.testing import Result
 
 from audiogen_cli.data import audio
 from audiogen_cli.errors import OutputError
+from audiogen_cli.models.decoding import finish
 from audiogen_cli.pipelines import generate as pipeline
 from audiogen_cli.pipelines.recipe import from_comment
 
@@ -87,7 +88,7 @@ def test_without_normalization_and_fade_the_decoders_samples_are_written(audiolm
     raw = ("--normalize", "none", "--fade", 0, "--bit-depth", "float", "-o", "raw.wav")
     audiolm("generate", "rain", "--seed", 1, "--seconds", 0.5, *raw)
     model = catalog.load(tiny_model)
-    [expected] = pipeline.finish(pipeline.generate(model, ["rain"], 0.5, [1], normalize="none", fade=0.0))
+    [expected] = finish(pipeline.generate(model, ["rain"], 0.5, [1], normalize="none", fade=0.0))
     assert torch.equal(audio.read("raw.wav").waveform, expected)
 
 

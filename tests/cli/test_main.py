@@ -70,7 +70,7 @@ def test_every_failure_is_one_line_and_an_exit_code(
 
 
 def test_verbose_after_two_dashes_is_a_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(texts: list[str], prompts: object) -> None:
+    def fail(texts: list[str], *_: object) -> None:
         raise InputError(f"{texts}.")
 
     monkeypatch.setattr(generate, "_rows", fail)

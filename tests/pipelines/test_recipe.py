@@ -44,13 +44,13 @@ def test_other_comments_are_no_recipes(comment: str) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"prompt": ""},
         {"prompt": "x" * 5000},
         {"prompt": "bell\a"},
         {"seconds": 0.0},
         {"seconds": 1e6},
         {"seconds": float("nan")},
         {"seed": -1},
+        {"extend_stride": 0.0},
         {"guidance": float("inf")},
         {"format": "flac", "bit_depth": "float"},
     ],
@@ -60,8 +60,8 @@ def test_what_cannot_be_made_is_no_recipe(change: dict[str, Any]) -> None:
         replace(RECIPE, **change)
 
 
-def test_only_a_continuation_may_be_without_a_prompt() -> None:
-    assert replace(RECIPE, kind="continue", prompt="").prompt == ""
+def test_a_sound_may_be_without_a_prompt() -> None:
+    assert replace(RECIPE, prompt="").prompt == ""
 
 
 def test_the_choices_are_those_of_the_audio_files() -> None:
