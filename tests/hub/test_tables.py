@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -70,3 +72,33 @@ def test_a_prefix_selects_a_part(tmp_path: Path) -> None:
     save_file({"a.x": torch.ones(1), "b.x": torch.zeros(1)}, tmp_path / "x.safetensors")
     part = Safetensors(tmp_path / "x.safetensors", "b.")
     assert part.shapes() == {"x": [1]} and part.read(["x"])[0].item() == 0
+
+
+MEASURE = """
+import resource, sys, torch
+import subprocess
+import sys
+from pathlib import Path
+from torch import nn
+from audiogen_cli.hub.tables import Pickled, Safetensors, fill
+source = Pickled(Path(sys.argv[1])) if sys.argv[1].endswith("bin") else Safetensors(Path(sys.argv[1]))
+with torch.device("meta"):
+    module = nn.ModuleList(nn.Linear(1000, 1000, bias=False) for _ in range(64))
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+before = peak()
+fill(module, source, (), torch.float32)
+sum(parameter.sum() for parameter in module.parameters())
+print((peak() - before) / (64 * 4e6))
+"""
+
+
+@pytest.mark.parametrize("name", ["x.bin", "x.safetensors"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_loading_holds_nothing_twice(name: str, dtype: torch.dtype, tmp_path: Path) -> None:
+    """N bytes of parameters, read and used, add less than 1.3 N to the process's peak."""
+    state = {f"{i}.weight": torch.ones(1000, 1000, dtype=dtype) for i in range(64)}
+    (torch.save if name.endswith("bin") else save_file)(state, tmp_path / name)
+    command = [sys.executable, "-c", MEASURE, str(tmp_path / name)]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert result.returncode == 0, result.stderr
+    assert float(result.stdout) < 1.3
