@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,8 +13,8 @@ from audiogen_cli.cli import console, options
 from audiogen_cli.errors import InputError
 
 if TYPE_CHECKING:
+    from audiogen_cli.data.manifest import Clip
     from audiogen_cli.models.codec import Codec
-    from audiogen_cli.training.data import TrainingData
     from audiogen_cli.training.loop import LoopConfig, Report, Task
 
 app = typer.Typer(no_args_is_help=True, help="Train a codec or a language model on a folder of recordings.")
@@ -75,7 +75,7 @@ def codec(
     with console.waiting("reading the recordings"):
         sets = training_data.load(clips, model.sample_rate, model.channels)
     pieces = validation_pieces(sets.valid.recordings, model.sample_rate)
-    task = CodecTask(plan, sets.train.recordings, pieces, _source(data, sets, licence), model)
+    task = CodecTask(plan, sets.train.recordings, pieces, _source(data, sets.train.clips, licence), model)
     _train(task, plan.loop, output, to_dict(plan), resume)
 
 
@@ -96,6 +96,9 @@ def lm(
     codec_folder: Annotated[
         Path | None, typer.Option("--codec", metavar="FOLDER", help="A codec trained here. (Default: the model's.)")
     ] = None,
+    from_tokens: Annotated[
+        bool, typer.Option("--tokens", help="Learn from the codes that `audiolm prepare` wrote, not from the sound.")
+    ] = False,
     text_folder: Annotated[
         Path | None, typer.Option("--text", metavar="FOLDER", help="A T5 encoder. (Default: the model's.)")
     ] = None,
@@ -108,6 +111,7 @@ def lm(
     clips = _clips(data, tier)
     from audiogen_cli.conditioners.text import T5Conditioner
     from audiogen_cli.config import load_toml, to_dict
+    from audiogen_cli.data.tokens import Tokens
     from audiogen_cli.hub import catalog, checkpoint
     from audiogen_cli.training import data as training_data
     from audiogen_cli.training import lm as training
@@ -123,10 +127,14 @@ def lm(
     plan = dataclasses.replace(plan, loop=_loop(plan.loop, steps, batch_size, learning_rate, seed))
     plan = training.fitted(plan, base, text)
     begun: Any = checkpoint.load(start, expect=("lm",)) if start else None
-    with console.waiting("reading the recordings"):
-        sets = training_data.load(clips, base.sample_rate, base.channels)
-    examples, validation = training.example_sources(plan, base, sets)
-    task = training.LMTask(plan, base, text, examples, validation, _source(data, sets, licence), begun, folders)
+    if from_tokens:
+        examples, validation = training.token_sources(plan, Tokens(data))
+    else:
+        with console.waiting("reading the recordings"):
+            sets = training_data.load(clips, base.sample_rate, base.channels)
+        clips = sets.train.clips
+        examples, validation = training.example_sources(plan, base, sets)
+    task = training.LMTask(plan, base, text, examples, validation, _source(data, clips, licence), begun, folders)
     _train(task, plan.loop, output, to_dict(plan), resume)
 
 
@@ -147,9 +155,9 @@ def _loop(
     return dataclasses.replace(loop, **{name: value for name, value in flags.items() if value is not None})
 
 
-def _source(data: Path, sets: TrainingData, licence: str) -> dict[str, Any]:
-    hours = sum(clip.seconds for clip in sets.train.clips) / 3600
-    return {"data": data.name, "clips": len(sets.train.clips), "hours": round(hours, 2), "licence": licence}
+def _source(data: Path, clips: Sequence[Clip], licence: str) -> dict[str, Any]:
+    hours = sum(clip.seconds for clip in clips) / 3600
+    return {"data": data.name, "clips": len(clips), "hours": round(hours, 2), "licence": licence}
 
 
 def _train(task: Task, loop: LoopConfig, output: Path, recipe: dict[str, Any], resume: bool) -> None:

@@ -13,15 +13,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 
 from audiogen_cli.conditioners.base import Condition
 from audiogen_cli.conditioners.text import T5Conditioner
-from audiogen_cli.data import audio, image
-from audiogen_cli.data.segments import PLAIN, SegmentConfig, Segments
-from audiogen_cli.errors import ConfigError
+from audiogen_cli.data import audio, captions, image
+from audiogen_cli.data.manifest import Clip, Split
+from audiogen_cli.data.segments import PLAIN, SegmentConfig, Segments, balanced
+from audiogen_cli.data.tokens import Tokens
+from audiogen_cli.errors import ConfigError, InputError
 from audiogen_cli.hub import checkpoint
 from audiogen_cli.models import decoding
 from audiogen_cli.models.codec import Codec
@@ -33,10 +37,19 @@ VALIDATION_BATCHES = 4
 
 
 class Examples(NamedTuple):
-    """codes: int64 [B, K, T]; captions: one a row."""
+    """codes: int64 [B, K, T]; captions: one a row; frame_mask: bool [B, T], True where a frame is real; None: all."""
 
     codes: Tensor
     captions: Sequence[str]
+    frame_mask: Tensor | None = None
+
+
+class Batch(NamedTuple):
+    """What a step learns from: `Examples` with their captions as a condition, dropped here and there."""
+
+    codes: Tensor
+    condition: Condition
+    frame_mask: Tensor | None
 
 
 ExampleSource = Callable[[int], Examples]
@@ -81,6 +94,60 @@ class LMRecipe:
     loop: LoopConfig = field(default_factory=LoopConfig)
 
 
+class TokenExamples:
+    """Batches of the codes that `audiolm prepare` wrote: windows of single recordings, their captions reworded.
+
+    A recording shorter than the window is followed by frames that count for nothing. Nothing is encoded, mixed or
+    varied here: quicker than `SegmentExamples`, and poorer.
+    """
+
+    def __init__(self, tokens: Tokens, split: Split, recipe: LMRecipe) -> None:
+        """Raises InputError when the codes are another codec's, or none are of this split."""
+        model = recipe.model
+        if tokens.info.codec != model.codec_fingerprint:
+            raise InputError(
+                f"the tokens in {tokens.folder} are those of codec {tokens.info.codec}, not of "
+                f"{model.codec_fingerprint}; run `audiolm prepare --force` with the codec to train on."
+            )
+        chosen = [i for i, clip in enumerate(tokens.clips) if clip.split == split]
+        if not chosen:
+            raise InputError(f"{tokens.folder} has no tokens of the split '{split}'; prepare it with --valid.")
+        self.clips = [tokens.clips[i] for i in chosen]
+        self.codes = [tokens.codes(i)[: model.num_codebooks].to(torch.int16) for i in chosen]
+        self.frames = round(model.window_seconds * model.frame_rate)
+        self.batch_size, self.seed, self.widen = recipe.loop.batch_size, recipe.loop.seed, recipe.segments.widen
+        keys = [captions.class_key(clip.caption) for clip in self.clips]
+        weights = np.asarray(balanced(keys, [clip.seconds for clip in self.clips], recipe.segments.balance))
+        self.probabilities = weights / weights.sum()
+
+    def __call__(self, step: int) -> Examples:
+        rng = np.random.default_rng((self.seed, step))
+        numbers = rng.choice(len(self.clips), self.batch_size, p=self.probabilities)
+        windows = [self._window(int(number), rng) for number in numbers]
+        codes = torch.stack([F.pad(window, (0, self.frames - window.shape[1])) for window in windows])
+        lengths = torch.tensor([window.shape[1] for window in windows])
+        mask = torch.arange(self.frames) < lengths[:, None]
+        return Examples(codes, [self._caption(self.clips[int(number)], rng) for number in numbers], mask)
+
+    def _window(self, number: int, rng: np.random.Generator) -> Tensor:
+        """[K, up to `frames`] int64."""
+        codes = self.codes[number]
+        start = int(rng.integers(max(0, codes.shape[1] - self.frames) + 1))
+        return codes[:, start : start + self.frames].long()
+
+    def _caption(self, clip: Clip, rng: np.random.Generator) -> str:
+        caption = str(rng.choice([clip.caption, *clip.other_captions]))
+        return captions.widen(caption, rng) if self.widen else caption
+
+
+def token_sources(recipe: LMRecipe, tokens: Tokens) -> tuple[ExampleSource, list[Examples]]:
+    """As `example_sources`, from prepared codes. Without a validation split the training set stands in for it."""
+    splits: set[Split] = {clip.split for clip in tokens.clips}
+    held_out = TokenExamples(tokens, "valid" if "valid" in splits else "train", recipe)
+    held_out.widen = False
+    return TokenExamples(tokens, "train", recipe), [held_out(step) for step in range(VALIDATION_BATCHES)]
+
+
 def fitted(recipe: LMRecipe, codec: Codec, text: T5Conditioner) -> LMRecipe:
     """The recipe for this codec and text encoder. Raises ConfigError when the codec has too few codebooks."""
     if recipe.model.num_codebooks > codec.num_codebooks:
@@ -103,8 +170,8 @@ def example_sources(recipe: LMRecipe, codec: Codec, data: TrainingData) -> tuple
     """Endless training batches, and a few fixed batches of held-out recordings as they are."""
 
     def source(subset: Subset, config: SegmentConfig) -> SegmentExamples:
-        captions = [clip.caption for clip in subset.clips]
-        segments = Segments(subset.recordings, captions, config, recipe.loop.seed)
+        labels = [clip.caption for clip in subset.clips]
+        segments = Segments(subset.recordings, labels, config, recipe.loop.seed)
         return SegmentExamples(segments, codec, recipe.model.num_codebooks, recipe.loop.batch_size)
 
     plain = replace(PLAIN, sample_rate=codec.sample_rate, seconds=recipe.segments.seconds)
@@ -150,22 +217,24 @@ class LMTask:
         self.average.module.to(accelerator.device)
         self.optimizers = {"lm": prepared_optimizer}
 
-    def batch(self, step: int) -> tuple[Tensor, Condition]:
+    def batch(self, step: int) -> Batch:
         examples = self.train(step)
         generator = torch.Generator().manual_seed(self.recipe.loop.seed * 1_000_003 + step)
         dropped = torch.rand(len(examples.captions), generator=generator) < self.config.condition_dropout
-        return examples.codes, self.text(examples.captions).drop(dropped)
+        return Batch(examples.codes, self.text(examples.captions).drop(dropped), examples.frame_mask)
 
-    def step(self, batch: tuple[Tensor, Condition], step: int) -> dict[str, Tensor | float]:
-        codes, condition = batch
+    def step(self, batch: Batch, step: int) -> dict[str, Tensor | float]:
+        codes, condition, mask = batch
+        device = self.accelerator.device
         optimizer = self.optimizers["lm"]
         optimizer.zero_grad()
         total, per_codebook = 0.0, torch.zeros(codes.shape[1])
         for rows in torch.arange(codes.shape[0]).chunk(self.loop.accumulate):
             share = len(rows) / codes.shape[0]
-            piece = Condition(condition.embedding[rows], condition.mask[rows]).to(self.accelerator.device)
+            piece = Condition(condition.embedding[rows], condition.mask[rows]).to(device)
+            real = None if mask is None else mask[rows].to(device)
             with self.accelerator.autocast():
-                loss = next_code_loss(self.prepared, self.lm.config, codes[rows].to(self.accelerator.device), piece)
+                loss = next_code_loss(self.prepared, self.lm.config, codes[rows].to(device), piece, real)
             self.accelerator.backward(loss.mean * share)
             total += float(loss.mean.detach()) * share
             per_codebook += loss.per_codebook.detach().cpu() * share
@@ -183,9 +252,10 @@ class LMTask:
         for examples in self.validation:
             codes = examples.codes.to(self.accelerator.device)
             condition = self.text(examples.captions).to(self.accelerator.device)
-            loss = lm.loss(codes, condition)
+            mask = None if examples.frame_mask is None else examples.frame_mask.to(self.accelerator.device)
+            loss = lm.loss(codes, condition, mask)
             with_text += float(loss.mean) / len(self.validation)
-            without += float(lm.loss(codes, condition.null()).mean) / len(self.validation)
+            without += float(lm.loss(codes, condition.null(), mask).mean) / len(self.validation)
             each += loss.per_codebook.cpu() / len(self.validation)
         self._write_samples(lm, folder)
         per_codebook = {f"valid_loss_{k}": float(value) for k, value in enumerate(each)}

@@ -7,14 +7,16 @@ import torch
 
 from audiogen_cli.conditioners.text import T5Conditioner
 from audiogen_cli.config import to_dict
+from audiogen_cli.data import manifest
 from audiogen_cli.data.manifest import Clip
 from audiogen_cli.data.recordings import Recordings
-from audiogen_cli.errors import ConfigError
+from audiogen_cli.data.tokens import TokenInfo, Tokens, TokenWriter
+from audiogen_cli.errors import ConfigError, InputError
 from audiogen_cli.hub import catalog, checkpoint
 from audiogen_cli.models.codec import Codec
 from audiogen_cli.models.lm import LMConfig
 from audiogen_cli.training.data import Subset, TrainingData
-from audiogen_cli.training.lm import LMRecipe, LMTask, LMTrainingConfig, example_sources, fitted
+from audiogen_cli.training.lm import LMRecipe, LMTask, LMTrainingConfig, example_sources, fitted, token_sources
 from audiogen_cli.training.loop import LoopConfig, train
 
 MODEL = LMConfig(3, 16, 16, 1, 2, positions="rope", window_seconds=0.5)
@@ -81,17 +83,50 @@ def test_a_loss_on_one_batch_falls_when_it_is_learned(tiny_model: Path, tmp_path
 def test_dropped_conditions_are_whole_rows_and_the_right_share(tiny_model: Path) -> None:
     training = dataclasses.replace(RECIPE.training, condition_dropout=0.5)
     made = task(tiny_model, dataclasses.replace(RECIPE, training=training))
-    masks = [made.batch(step)[1].mask.any(1) for step in range(60)]
+    masks = [made.batch(step).condition.mask.any(1) for step in range(60)]
     assert 0.35 < 1 - torch.cat(masks).float().mean() < 0.65
 
 
 def test_a_batch_is_a_function_of_its_step(tiny_model: Path) -> None:
     one, two = task(tiny_model).batch(4), task(tiny_model).batch(4)
-    assert torch.equal(one[0], two[0]) and torch.equal(one[1].embedding, two[1].embedding)
-    assert not torch.equal(one[0], task(tiny_model).batch(5)[0])
+    assert torch.equal(one.codes, two.codes) and torch.equal(one.condition.embedding, two.condition.embedding)
+    assert not torch.equal(one.codes, task(tiny_model).batch(5).codes)
 
 
 def test_a_codec_with_too_few_codebooks_is_refused(tiny_model: Path) -> None:
     recipe = dataclasses.replace(RECIPE, model=dataclasses.replace(MODEL, num_codebooks=5))
     with pytest.raises(ConfigError, match="lower num_codebooks"):
         task(tiny_model, recipe)
+
+
+@pytest.fixture
+def prepared(tiny_model: Path, tmp_path: Path) -> Path:
+    """Two sounds as codes: 40 frames and 10, of a window of 25."""
+    codec: Codec = checkpoint.load(tiny_model / "codec")  # type: ignore[assignment]
+    folder = tmp_path / "prepared"
+    folder.mkdir()
+    writer = TokenWriter(folder, TokenInfo(codec.fingerprint(), codec.frame_rate, 4, 16))
+    for name, frames in (("long.wav", 40), ("short.wav", 10)):
+        writer.add(str(folder / name), torch.arange(frames).remainder(16).expand(4, -1))
+    writer.flush()
+    clips = [Clip(str(folder / "long.wav"), "rain", 0.8, "a"), Clip(str(folder / "short.wav"), "a bell", 0.2, "b")]
+    manifest.write(folder / manifest.NAME, clips)
+    return folder
+
+
+def test_prepared_tokens_train_without_the_sound(tiny_model: Path, prepared: Path, tmp_path: Path) -> None:
+    made = task(tiny_model)
+    made.train, made.validation = token_sources(made.recipe, Tokens(prepared))
+    examples = made.train(0)
+    assert examples.codes.shape == (2, 3, 25) and torch.equal(examples.codes, made.train(0).codes)
+    lengths = {int(row.sum()) for step in range(20) for row in made.train(step).frame_mask}  # type: ignore[union-attr]
+    assert lengths == {25, 10}
+    metrics = [r.metrics for r in train(made, LOOP, tmp_path / "run", {})]
+    assert math.isfinite(metrics[0]["loss"]) and any("valid_loss" in m for m in metrics)
+
+
+def test_tokens_of_another_codec_are_refused(tiny_model: Path, prepared: Path) -> None:
+    made = task(tiny_model)
+    other = dataclasses.replace(made.recipe, model=dataclasses.replace(made.recipe.model, codec_fingerprint="beef"))
+    with pytest.raises(InputError, match="not of beef"):
+        token_sources(other, Tokens(prepared))
