@@ -110,6 +110,6 @@ def test_a_codec_alone_becomes_a_checkpoint(tmp_path: Path, monkeypatch: pytest.
     path = named(tmp_path, "encodec_24khz", state)
     codec = foreign.load_codec(path)
     assert codec is not None
-    catalog.convert_codec(codec, tmp_path / "codec", path.name)
+    catalog.convert(str(path), tmp_path / "codec")
     again = checkpoint.load(tmp_path / "codec", expect=("encodec",))
     assert torch.equal(again.codebooks(), codec.codebooks())

@@ -42,7 +42,7 @@ def test_converted_models_say_the_same(fixture: Any, tmp_path: Path) -> None:
     from audiogen_cli.pipelines.generate import generate
 
     model = catalog.load(fixture.meta["repo"])
-    catalog.convert(model, tmp_path / "ours")
+    catalog.convert(fixture.meta["repo"], tmp_path / "ours")
     again = catalog.load(tmp_path / "ours")
     assert not list((tmp_path / "ours").rglob("*.bin")) and again.card == model.card
     assert torch.equal(again.codec.encode(fixture.expected["wav"]), fixture.expected["codes"])
@@ -55,8 +55,9 @@ def test_converted_models_say_the_same(fixture: Any, tmp_path: Path) -> None:
 def test_stereo_and_half_precision_survive_conversion(
     tiny_musicgen: Callable[..., Any], saved: Callable[..., Path], tmp_path: Path, channels: int
 ) -> None:
-    model = catalog.load(saved(tiny_musicgen(channels=channels)))
-    catalog.convert(model, tmp_path / "ours", "float16")
+    folder = saved(tiny_musicgen(channels=channels))
+    model = catalog.load(folder)
+    catalog.convert(str(folder), tmp_path / "ours", "float16")
     again = catalog.load(tmp_path / "ours")
     assert again.codec.channels == channels and again.lm.out_norm.weight.dtype == torch.float32
     half = model.lm.heads[0].weight.half().float()
