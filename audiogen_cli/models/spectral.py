@@ -44,7 +44,7 @@ class SpectralConfig:
     subframe_layers: int = 2
     synthesis_fft: int = 640
     phase: Literal["predicted", "griffin-lim"] = "predicted"
-    griffin_lim_iterations: int = 32
+    griffin_lim_iterations: int = 4
     kernel_size: int = 7
     expansion: int = 3
     latent_dim: int = 128
@@ -154,8 +154,8 @@ class SpectralDecoder(nn.Module):
         level, phase = self.spectrum(latent)
         if phase is not None:
             return self.synthesize(level, phase)
-        magnitude = self.magnitude(level).flatten(0, 1)
-        waveform = griffin_lim(magnitude, self.config.synthesis_hop, self.config.griffin_lim_iterations)
+        magnitude = self.textured(self.magnitude(level)).flatten(0, 1)
+        waveform = griffin_lim(magnitude, self.config.synthesis_hop, self.config.griffin_lim_iterations, momentum=0.0)
         return waveform.reshape(*level.shape[:2], -1)
 
     def spectrum(self, latent: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -174,6 +174,16 @@ class SpectralDecoder(nn.Module):
         """Log magnitudes -> magnitudes of an unscaled STFT; what is below the floor is silence."""
         magnitude = level.clamp_max(2.0).exp() * (self.config.synthesis_fft / 4.0)
         return torch.where(level < LOG_FLOOR + 0.5, torch.zeros_like(magnitude), magnitude)
+
+    def textured(self, magnitude: Tensor) -> Tensor:
+        """Magnitudes [..., F, T'] that fluctuate as those of noise do, around the medians that were learned.
+
+        The bins of noise are Rayleigh distributed; magnitudes fitted to them are smooth, and sound like a buzz. The
+        fluctuation is the same each time.
+        """
+        uniform = torch.rand(magnitude.shape[-2:], generator=torch.Generator().manual_seed(1)).clamp_min(1e-9)
+        rayleigh = (-2.0 * uniform.log()).sqrt() / math.sqrt(2.0 * math.log(2.0))  # its median is 1
+        return magnitude * rayleigh.to(magnitude)
 
     def synthesize(self, level: Tensor, phase: Tensor) -> Tensor:
         """[B, C, F, T'] twice -> waveform [B, C, N]."""

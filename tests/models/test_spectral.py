@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -105,3 +106,12 @@ def test_silence_may_be_as_quiet_as_it_likes_and_nothing_else_may() -> None:
     model._magnitude_distance(torch.ones_like(silence), too_quiet).backward()
     assert (too_quiet.grad < 0).all()
     assert model.decoder.magnitude(torch.full_like(silence, -12.0)).max() == 0
+
+
+def test_the_texture_is_that_of_noise_and_the_same_each_time() -> None:
+    model, flat = codec(phase="griffin-lim"), torch.ones(1, 1, 321, 400)
+    textured = model.decoder.textured(flat)
+    assert float(textured.median()) == pytest.approx(1.0, abs=0.01)
+    assert float(textured.square().mean()) == pytest.approx(1 / math.log(2), rel=0.02)  # Rayleigh: 2 sigma^2
+    assert torch.equal(textured, model.decoder.textured(flat))
+    assert model.decoder.textured(torch.zeros_like(flat)).max() == 0
