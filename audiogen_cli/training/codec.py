@@ -54,8 +54,8 @@ class CodecLossConfig:
 class CodecTrainingConfig:
     """`codebook_choices`: how many codebooks a step uses, drawn with `codebook_odds` (quantizer dropout); () is all.
 
-    Among them 0 stands for no quantization, as Mimi trains half of the time (2410.00037, section 3.3.2), and so do the
-    steps before `codes_start`: quantized from the start, an encoder settles for the few directions that survive it.
+    Among them 0 stands for no quantization, as Mimi trains half of the time (2410.00037), and so do the steps before
+    `codes_start`.
     """
 
     seconds: float = 1.0

@@ -2,8 +2,7 @@
 
     python weights/build/lm_data.py PREPARED OUT      PREPARED: what `audiolm prepare` made of the bundled model's data
 
-Transcripts are no captions of sounds. Of the speech, every twelfth clip stays, as "a woman speaking". The model is
-trained on tier A alone (`--tier A`), so that tier B is there for evaluation: one in four of its clips, as held out.
+Transcripts are no captions of sounds. Of the speech, every twelfth clip stays, as "a woman speaking".
 """
 
 import argparse
@@ -23,8 +22,6 @@ def main() -> None:
     clips = manifest.read(arguments.prepared / manifest.NAME)
     speech = [clip for clip in clips if clip.source == SPEECH]
     sounds = [clip for clip in clips if "/speech/" not in clip.path]
-    share_alike = [replace(clip, split="valid") for clip in sounds if clip.tier == "B"][::4]
-    sounds = [clip for clip in sounds if clip.tier == "A"] + share_alike
     sounds += [replace(clip, caption="a woman speaking", other_captions=()) for clip in speech[::12]]
     arguments.out.mkdir(parents=True, exist_ok=True)
     manifest.write(arguments.out / manifest.NAME, sounds, force=True)
