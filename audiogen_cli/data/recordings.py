@@ -25,6 +25,8 @@ class Recordings:
     def __init__(self, waveforms: Sequence[Tensor], weights: Sequence[float] | None = None) -> None:
         if not waveforms:
             raise InputError("there are no recordings to train on; give a folder that holds audio files.")
+        if any(waveform.shape[-1] == 0 for waveform in waveforms):
+            raise InputError("one of the recordings is empty; take it out of the folder.")
         self.waveforms = list(waveforms)
         self.weights = torch.tensor(list(weights) if weights is not None else [1.0] * len(self.waveforms)).double()
 
@@ -49,18 +51,25 @@ class Recordings:
             return cls(list(pool.map(read, paths)), weights)
 
     def crop(self, samples: int, generator: torch.Generator) -> Tensor:
-        """[C, samples] of a random recording; a shorter one lies somewhere inside silence."""
-        index = int(torch.multinomial(self.weights, 1, generator=generator))
-        return place(self[index], samples, generator)
+        """[C, samples] of a random recording; after a short one come others, with a pause between them now and then.
+
+        Silence around a short sound would teach a codec little but silence.
+        """
+        pieces: list[Tensor] = []
+        missing = samples
+        while missing > 0:
+            index = int(torch.multinomial(self.weights, 1, generator=generator))
+            pieces.append(_piece(self[index], missing, generator))
+            pause = max(0.0, float(torch.rand((), generator=generator)) - 0.5)  # half of the time none, up to half
+            pieces.append(pieces[-1].new_zeros(pieces[-1].shape[0], int(pause * pieces[-1].shape[-1])))
+            missing -= sum(piece.shape[-1] for piece in pieces[-2:])
+        return torch.cat(pieces, -1)[:, :samples]
 
 
-def place(waveform: Tensor, samples: int, generator: torch.Generator) -> Tensor:
-    """waveform [C, N] -> [C, samples], cut or surrounded by silence at a random place."""
-    spare = waveform.shape[-1] - samples
-    start = int(torch.randint(abs(spare) + 1, (1,), generator=generator))
-    if spare >= 0:
-        return waveform[:, start : start + samples]
-    return torch.nn.functional.pad(waveform, (start, -spare - start))
+def _piece(waveform: Tensor, samples: int, generator: torch.Generator) -> Tensor:
+    """waveform [C, N] -> [C, min(N, samples)] from a random place."""
+    start = int(torch.randint(max(0, waveform.shape[-1] - samples) + 1, (1,), generator=generator))
+    return waveform[:, start : start + samples]
 
 
 def balanced_weights(labels: Sequence[str], seconds: Sequence[float]) -> list[float]:

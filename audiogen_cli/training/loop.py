@@ -34,7 +34,8 @@ from audiogen_cli.errors import OutputError, TrainingError
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """`precision` "auto" is bf16 where the hardware multiplies it faster than float32 (CUDA, AMX), else fp32."""
+    """`precision` "auto" is bf16 where the hardware multiplies it faster than float32 (CUDA, AMX,
+    AVX-512 BF16), else fp32."""
 
     steps: int = 10_000
     batch_size: int = 16
@@ -117,8 +118,9 @@ def resolve_precision(precision: str) -> Literal["no", "bf16"]:
     """Accelerate's name for the precision; "auto" asks the hardware."""
     if precision != "auto":
         return "bf16" if precision == "bf16" else "no"
-    fast = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else torch.cpu._is_amx_tile_supported()
-    return "bf16" if fast else "no"
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported() else "no"
+    return "bf16" if torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported() else "no"
 
 
 def learning_rate_scale(config: LoopConfig, step: int) -> float:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from audiogen_cli.data import audio
-from audiogen_cli.data.recordings import Recordings, balanced_weights, place
+from audiogen_cli.data.recordings import Recordings, balanced_weights
 from audiogen_cli.errors import InputError
 
 
@@ -33,11 +33,17 @@ def test_a_crop_is_the_same_for_the_same_seed_and_lies_in_the_recording() -> Non
     assert torch.equal((crop * 32_767).round().diff(), torch.ones(1, 9))
 
 
-def test_a_short_recording_is_placed_whole_inside_silence() -> None:
-    placed = place(torch.ones(1, 3), 10, seeded(0))
-    assert placed.shape == (1, 10) and placed.sum() == 3
-    starts = {int(place(torch.ones(1, 3), 10, seeded(i)).argmax()) for i in range(200)}
-    assert starts == set(range(8))
+def test_a_crop_longer_than_a_recording_is_filled_with_more_of_them() -> None:
+    recordings = Recordings([torch.full((1, 3), 5, dtype=torch.int16), torch.full((1, 4), 9, dtype=torch.int16)])
+    crops = [(recordings.crop(50, seeded(i)) * 32_767).round() for i in range(20)]
+    assert all(crop.shape == (1, 50) for crop in crops)
+    assert {float(value) for crop in crops for value in crop.unique()} == {0.0, 5.0, 9.0}
+    assert sum(float((crop == 0).float().mean()) for crop in crops) / 20 < 0.3
+
+
+def test_a_crop_of_recordings_without_samples_would_never_fill() -> None:
+    with pytest.raises(InputError, match="empty"):
+        Recordings([torch.zeros(1, 0, dtype=torch.int16)])
 
 
 def test_a_recording_of_weight_zero_is_never_drawn() -> None:
