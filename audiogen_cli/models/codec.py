@@ -15,16 +15,27 @@ import torch
 from torch import Tensor, nn
 
 
+class Levels(NamedTuple):
+    """For a discriminator that hears log magnitudes. recorded, made: [B, C, F, T], about mean 0 and variance 1; heads:
+    the decoder's output that `made` comes from."""
+
+    recorded: Tensor
+    made: Tensor
+    heads: Tensor
+
+
 class CodecOutput(NamedTuple):
     """One training pass. waveform: [B, C, N]; codes: [B, K, T]; commitment: scalar, summed over the stages.
 
-    magnitude: scalar, the distance of the decoder's own magnitudes from the input's, for a codec that has such.
+    magnitude: scalar, the distance of the decoder's own magnitudes from the input's, for a codec that has such. levels:
+    of a codec whose magnitudes have a texture.
     """
 
     waveform: Tensor
     codes: Tensor
     commitment: Tensor
     magnitude: Tensor | None = None
+    levels: Levels | None = None
 
 
 class Codec(nn.Module):

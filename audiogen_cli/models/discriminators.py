@@ -1,4 +1,5 @@
-"""The multi-scale STFT discriminator (High Fidelity Neural Audio Compression, 2210.13438, section 3.4).
+"""The multi-scale STFT discriminator (High Fidelity Neural Audio Compression, 2210.13438, section 3.4), and one that
+hears magnitudes alone.
 
     waveform --STFT, once for each n_fft--> real and imaginary part as channels --2D convolutions--> one logit a patch
      [B, C, N]                                    [B, 2C, T, F]                                       [B, 1, T, F']
@@ -12,6 +13,7 @@ Where this leaves the paper: frames are centred and reflected at the edges, so t
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -108,6 +110,43 @@ class MSSTFTDiscriminator(nn.Module):
     def forward(self, waveform: Tensor) -> list[DiscriminatorOutput]:
         """waveform [B, C, N] -> one output a scale, in the order of `n_ffts`."""
         return [scale(waveform) for scale in self.scales]
+
+
+@dataclass(frozen=True)
+class SpectrogramDiscriminatorConfig:
+    """kernel_size, stride: (frames, bins); one strided layer for each of `filters`."""
+
+    filters: tuple[int, ...] = (16, 32, 32, 48)
+    kernel_size: tuple[int, int] = (3, 7)
+    stride: tuple[int, int] = (1, 3)
+
+
+class SpectrogramDiscriminator(nn.Module):
+    """Tells recorded log magnitudes from made ones, for a codec that makes magnitudes and no waveform.
+
+    A second input channel says how high a bin lies: what is natural at 100 Hz is not at 7 kHz.
+    """
+
+    def __init__(self, config: SpectrogramDiscriminatorConfig) -> None:
+        super().__init__()
+        self.config = config
+        widths = (2, *config.filters)
+        self.layers = nn.ModuleList(
+            _conv(narrow, wide, config.kernel_size, config.stride)
+            for narrow, wide in itertools.pairwise(widths)
+        )
+        self.post = _conv(widths[-1], 1, (3, 3))
+
+    def forward(self, level: Tensor) -> list[DiscriminatorOutput]:
+        """level [B, C, F, T] of about mean 0 and variance 1 -> one output; a channel is an example of its own."""
+        frames = level.flatten(0, 1).transpose(1, 2)  # [B * C, T, F]
+        height = torch.linspace(-1.0, 1.0, frames.shape[-1], device=frames.device, dtype=frames.dtype)
+        hidden = torch.stack([frames, height.expand_as(frames)], dim=1).contiguous(memory_format=torch.channels_last)
+        features = []
+        for layer in self.layers:
+            hidden = F.leaky_relu(layer(hidden), LEAKY_SLOPE)
+            features.append(hidden)
+        return [DiscriminatorOutput(self.post(hidden), features)]
 
 
 def _conv(

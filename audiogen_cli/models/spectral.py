@@ -14,6 +14,7 @@ it is found from the magnitudes alone.
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -21,11 +22,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from audiogen_cli.models.codec import Codec, CodecOutput
+from audiogen_cli.models.codec import Codec, CodecOutput, Levels
 from audiogen_cli.ops.stft import frame_stft, griffin_lim, mel_filter_bank, overlap_add
 from audiogen_cli.quantizers.rvq import ResidualVQ, RVQConfig
 
 LOG_FLOOR = math.log(1e-5)  # -100 dB: nothing quieter is told apart
+NOISE_FRAMES = 2048  # after which the noise of `_noise` begins again
+NOISE_SPREAD = 0.47  # mean distance of white noise's log magnitudes from their local mean (`_local_mean`)
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class SpectralConfig:
     synthesis_fft: int = 640
     phase: Literal["predicted", "griffin-lim"] = "predicted"
     griffin_lim_iterations: int = 4
+    texture: Literal["rayleigh", "noise"] = "rayleigh"
     kernel_size: int = 7
     expansion: int = 3
     latent_dim: int = 128
@@ -139,7 +143,7 @@ class SpectralDecoder(nn.Module):
     def __init__(self, config: SpectralConfig) -> None:
         super().__init__()
         self.config = config
-        dim, parts = config.decoder_dim, 2 if config.phase == "predicted" else 1
+        dim, parts = config.decoder_dim, 2 if config.phase == "predicted" or config.texture == "noise" else 1
         self.embed = nn.Conv1d(config.latent_dim, dim, config.kernel_size, padding=config.kernel_size // 2)
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         self.blocks = _blocks(config.decoder_layers, dim, config)
@@ -151,15 +155,28 @@ class SpectralDecoder(nn.Module):
 
     def forward(self, latent: Tensor) -> Tensor:
         """latent [B, D, T] -> waveform [B, C, T * hop_length]."""
-        level, phase = self.spectrum(latent)
-        if phase is not None:
-            return self.synthesize(level, phase)
-        magnitude = self.textured(self.magnitude(level)).flatten(0, 1)
-        waveform = griffin_lim(magnitude, self.config.synthesis_hop, self.config.griffin_lim_iterations, momentum=0.0)
+        level, second = self.spectrum(latent)
+        if self.config.phase == "predicted":
+            assert second is not None
+            return self.synthesize(level, second)
+        phases = None
+        if second is not None:
+            noise = self.noise(torch.zeros(len(level), dtype=torch.int64), level)
+            level, phases = textured(level, second, noise), torch.polar(torch.ones_like(level), noise.angle())
+            magnitude = self.magnitude(level)
+        else:
+            magnitude = self.textured(self.magnitude(level))
+        waveform = griffin_lim(
+            magnitude.flatten(0, 1),
+            self.config.synthesis_hop,
+            self.config.griffin_lim_iterations,
+            momentum=0.0,
+            phases=None if phases is None else phases.flatten(0, 1),
+        )
         return waveform.reshape(*level.shape[:2], -1)
 
     def spectrum(self, latent: Tensor) -> tuple[Tensor, Tensor | None]:
-        """latent [B, D, T] -> log magnitudes, 0 for a full-scale sine, and phases where predicted: [B, C, F, T']."""
+        """latent [B, D, T] -> log magnitudes, 0 for a full-scale sine, and phases or spreads: [B, C, F, T'] each."""
         x = self.blocks(self.norm(self.embed(latent).transpose(1, 2)))  # [B, T, D]
         x = self.split(x)
         x = x.reshape(x.shape[0], -1, self.config.subframe_dim)  # [B, T' = T * subframes, D]
@@ -169,6 +186,12 @@ class SpectralDecoder(nn.Module):
         skipped = skipped.reshape(x.shape[1], -1, self.config.channels, self.config.bins).permute(0, 2, 3, 1)
         level = 2.0 * (x[0] + skipped) - 5.0  # about the mean and spread of what there is to say
         return level, x[1] if len(x) > 1 else None
+
+    def noise(self, start: Tensor, like: Tensor) -> Tensor:
+        """The spectrum of white noise from frame start[b] on, for each example: complex, like `like` [B, C, F, T']."""
+        table = _noise(self.config.synthesis_fft, self.config.synthesis_hop, self.config.channels)
+        frames = (start[:, None] + torch.arange(like.shape[-1])) % NOISE_FRAMES  # [B, T']
+        return table[..., frames].permute(2, 0, 1, 3).to(like.device)
 
     def magnitude(self, level: Tensor) -> Tensor:
         """Log magnitudes -> magnitudes of an unscaled STFT; what is below the floor is silence."""
@@ -189,6 +212,28 @@ class SpectralDecoder(nn.Module):
         """[B, C, F, T'] twice -> waveform [B, C, N]."""
         spectrum = torch.polar(self.magnitude(level), phase)
         return overlap_add(spectrum.flatten(0, 1), self.config.synthesis_hop).reshape(*level.shape[:2], -1)
+
+
+def textured(level: Tensor, spread: Tensor, noise: Tensor) -> Tensor:
+    """Log magnitudes that fluctuate as those of `noise` do, by exp(spread) times as much: [B, C, F, T'] each.
+
+    Magnitudes that were learned are smooth, and smooth magnitudes sound like a buzz. With a spread of 0 and the noise's
+    phases the result is filtered noise; with one far below 0 it is what was learned.
+    """
+    return level + spread.clamp(-6.0, 1.0).exp() * noise.abs().log()
+
+
+@functools.lru_cache(maxsize=8)
+def _noise(n_fft: int, hop_length: int, channels: int) -> Tensor:
+    """The spectrum of periodic white noise, [C, F, NOISE_FRAMES]; its magnitudes have a median of 1."""
+    waveform = torch.randn(channels, NOISE_FRAMES * hop_length, generator=torch.Generator().manual_seed(1))
+    spectrum = frame_stft(torch.cat([waveform] * 3, -1), n_fft, hop_length)[..., NOISE_FRAMES : 2 * NOISE_FRAMES]
+    return spectrum / spectrum.abs().median()
+
+
+def _local_mean(level: Tensor) -> Tensor:
+    """Over 5 bins and 9 frames: [B, C, F, T'] -> the same shape."""
+    return nn.functional.avg_pool2d(level, (5, 9), 1, (2, 4), count_include_pad=False)
 
 
 class SpectralCodec(Codec):
@@ -218,16 +263,42 @@ class SpectralCodec(Codec):
     def forward(self, waveform: Tensor, num_codebooks: int | None = None) -> CodecOutput:
         """Without predicted phases, the waveform has the input's: it differs from it in its magnitudes alone."""
         quantized, codes, commitment = self.quantizer(self.encoder(waveform), num_codebooks)
-        level, phase = self.decoder.spectrum(quantized)
+        level, second = self.decoder.spectrum(quantized)
         whole = nn.functional.pad(waveform, (0, -waveform.shape[-1] % self.hop_length))
         spectrum = frame_stft(whole, self.config.synthesis_fft, self.config.synthesis_hop)
-        decoded = self.decoder.synthesize(level, spectrum.angle() if phase is None else phase)
-        distance = self._magnitude_distance(spectrum.abs(), level)
-        return CodecOutput(decoded[..., : waveform.shape[-1]], codes, commitment, distance)
+        predicted = second if self.config.phase == "predicted" else None
+        decoded = self.decoder.synthesize(level, spectrum.angle() if predicted is None else predicted)
+        decoded = decoded[..., : waveform.shape[-1]]
+        if self.config.texture == "rayleigh" or second is None:
+            distance = self._magnitude_distance(spectrum.abs(), level)
+            return CodecOutput(decoded, codes, commitment, distance)
+        heads = torch.stack([level, second])
+        distance = self._magnitude_distance(spectrum.abs(), heads[0]) + 0.1 * self._spread_loss(spectrum.abs(), *heads)
+        return CodecOutput(decoded, codes, commitment, distance, self._levels(spectrum.abs(), heads))
+
+    def _spread_loss(self, target: Tensor, level: Tensor, spread: Tensor) -> Tensor:
+        """Of the residual's fluctuation around its local mean, the negative log likelihood as a Laplace distribution.
+
+        What a whole neighbourhood is too loud or too quiet by is an error, and no texture.
+        """
+        wanted = (target * (4.0 / self.config.synthesis_fft)).clamp_min(math.exp(LOG_FLOOR)).log()
+        residual = (wanted - level).detach()
+        fluctuation = (residual - _local_mean(residual)).abs() / NOISE_SPREAD
+        likelihood = fluctuation * (-spread.clamp(-6.0, 1.0)).exp() + spread.clamp(-6.0, 1.0)
+        heard = wanted > LOG_FLOOR + 1.0
+        return (likelihood * heard).sum() / heard.sum().clamp_min(1)
+
+    def _levels(self, target: Tensor, heads: Tensor) -> Levels:
+        """The textured magnitudes as a discriminator hears them, with other noise each time."""
+        noise = self.decoder.noise(torch.randint(NOISE_FRAMES, (target.shape[0],)), heads[0])
+        recorded = (target * (4.0 / self.config.synthesis_fft)).clamp_min(math.exp(LOG_FLOOR)).log()
+        made = textured(heads[0], heads[1], noise).clamp_min(LOG_FLOOR)
+        return Levels((recorded + 5.0) / 2.0, (made + 5.0) / 2.0, heads)
 
     def _magnitude_distance(self, target: Tensor, level: Tensor) -> Tensor:
-        """Mean absolute difference of log magnitudes, of bins and of mel bands: [B, C, F, T'] twice -> scalar.
+        """Mean absolute difference of log magnitudes, of bins and twice of mel bands: [B, C, F, T'] twice -> scalar.
 
+        In bands the fluctuation of noise, which no codec of a few kbps keeps, averages out: what is left is heard.
         It is taken before any inverse transform, where each output answers for its own bin. Through the waveform, a
         loud frame that leaks into a silent one has a gradient thousands of times larger than everything else.
         """
@@ -238,7 +309,7 @@ class SpectralCodec(Codec):
         bins = (wanted - found).abs().mean()
         bank = mel_filter_bank(self.sample_rate, n_fft, 64).to(level.device)
         bands = [(bank @ magnitude).clamp_min(floor).log() for magnitude in (target, level.clamp_max(2.0).exp())]
-        return bins + (bands[0] - bands[1]).abs().mean()
+        return bins + 2.0 * (bands[0] - bands[1]).abs().mean()
 
     def codebooks(self) -> Tensor:
         return self.quantizer.codebooks()

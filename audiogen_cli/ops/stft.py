@@ -58,16 +58,19 @@ def overlap_add(spectrum: Tensor, hop_length: int) -> Tensor:
     return total[:, kept] / envelope[:, kept].clamp_min(1e-8)
 
 
-def griffin_lim(magnitude: Tensor, hop_length: int, iterations: int = 32, momentum: float = 0.99) -> Tensor:
+def griffin_lim(
+    magnitude: Tensor, hop_length: int, iterations: int = 32, momentum: float = 0.99, phases: Tensor | None = None
+) -> Tensor:
     """magnitude [B, F, T] -> waveform [B, T * hop_length] whose `frame_stft` has nearly those magnitudes.
 
     The fast Griffin-Lim algorithm (Perraudin et al. 2013, algorithm 2; alpha is `momentum`): back and forth between
-    waveform and spectrum, keeping the phase found and the magnitude wanted. It starts from the same random phases
-    always, so that the result is a function of the magnitudes alone.
+    waveform and spectrum, keeping the phase found and the magnitude wanted. It starts from `phases` (complex, of
+    magnitude 1), or else from the same random ones always, so that the result is a function of the magnitudes alone.
     """
     n_fft = 2 * (magnitude.shape[-2] - 1)
-    start = torch.rand(magnitude.shape[-2:], generator=torch.Generator().manual_seed(0)) * (2 * math.pi)
-    phases = torch.polar(torch.ones_like(magnitude), start.to(magnitude).expand_as(magnitude).contiguous())
+    if phases is None:
+        start = torch.rand(magnitude.shape[-2:], generator=torch.Generator().manual_seed(0)) * (2 * math.pi)
+        phases = torch.polar(torch.ones_like(magnitude), start.to(magnitude).expand_as(magnitude).contiguous())
     before = torch.zeros_like(phases)
     for _ in range(iterations):
         found = frame_stft(overlap_add(magnitude * phases, hop_length), n_fft, hop_length)

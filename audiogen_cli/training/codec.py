@@ -25,7 +25,12 @@ from audiogen_cli.errors import ConfigError
 from audiogen_cli.hub import checkpoint
 from audiogen_cli.metrics import similarity
 from audiogen_cli.models.codec import Codec, CodecOutput
-from audiogen_cli.models.discriminators import MSSTFTDiscriminator, MSSTFTDiscriminatorConfig
+from audiogen_cli.models.discriminators import (
+    MSSTFTDiscriminator,
+    MSSTFTDiscriminatorConfig,
+    SpectrogramDiscriminator,
+    SpectrogramDiscriminatorConfig,
+)
 from audiogen_cli.models.encodec import Encodec, EncodecConfig
 from audiogen_cli.models.spectral import SpectralCodec, SpectralConfig
 from audiogen_cli.training import losses
@@ -35,7 +40,8 @@ from audiogen_cli.training.loop import ExponentialAverage, LoopConfig
 @dataclass(frozen=True)
 class CodecLossConfig:
     """Shares of the gradient that reaches the decoded waveform, and the windows of the spectral ones. A loss of share 0
-    is not computed. `commitment` and `magnitude` do not pass through the waveform and are weights outside the balancer.
+    is not computed. `commitment` and `magnitude` do not pass through the waveform and are weights outside the balancer;
+    with a discriminator that hears magnitudes, `magnitude` is balanced with it and the waveform's losses are left out.
     """
 
     mel: float = 2.0
@@ -70,6 +76,7 @@ class CodecTrainingConfig:
     gain_db: tuple[float, float] = (-12.0, 6.0)
     losses: CodecLossConfig = field(default_factory=CodecLossConfig)
     discriminator: MSSTFTDiscriminatorConfig = field(default_factory=MSSTFTDiscriminatorConfig)
+    spectrogram_discriminator: SpectrogramDiscriminatorConfig = field(default_factory=SpectrogramDiscriminatorConfig)
 
     def __post_init__(self) -> None:
         if len(self.codebook_choices) != len(self.codebook_odds):
@@ -114,10 +121,15 @@ class CodecTask:
         self.recipe, self.config = recipe, recipe.training
         self.train, self.validation, self.source = train, list(validation), source
         self.codec = start or recipe.build()
-        self.discriminator = MSSTFTDiscriminator(self.config.discriminator)
-        self.balancer = losses.GradientBalancer(
-            {name: getattr(self.config.losses, name) for name in ("mel", "stft", "complex", "adversarial", "feature")}
+        config = self.codec.config
+        self.hears_levels = isinstance(config, SpectralConfig) and config.texture == "noise"
+        self.discriminator = (
+            SpectrogramDiscriminator(self.config.spectrogram_discriminator)
+            if self.hears_levels
+            else MSSTFTDiscriminator(self.config.discriminator)
         )
+        shares = ("mel", "stft", "complex", "adversarial", "feature", "magnitude")
+        self.balancer = losses.GradientBalancer({name: getattr(self.config.losses, name) for name in shares})
         self.average = ExponentialAverage(self.codec, recipe.loop.ema_decay)
         self.modules: dict[str, nn.Module] = {"codec": self.codec, "discriminator": self.discriminator}
         self.extras: dict[str, Any] = {"average": self.average, "balancer": self.balancer}
@@ -163,12 +175,13 @@ class CodecTask:
         decoded = output.waveform.float()
         adversarial = step >= self.config.adversarial_start
         logged: dict[str, Tensor | float] = {}
+        real, fake, anchor = output.levels or (batch, decoded, decoded)
         if adversarial and step % self.config.discriminator_every == 0:
-            logged["discriminator"] = self._discriminator_step(batch, decoded.detach())
-        terms = self._reconstruction(batch, decoded)
+            logged["discriminator"] = self._discriminator_step(real, fake.detach())
+        terms = {} if output.levels else self._reconstruction(batch, decoded)
         if adversarial:
-            terms |= self._adversarial(batch, decoded)
-        self._generator_step(terms, decoded, output, logged)
+            terms |= self._adversarial(real, fake)
+        self._generator_step(terms, anchor, output, logged)
         self.average.update(self.codec, step)
         if output.codes.shape[1]:
             logged["perplexity"] = similarity.codebook_usage(output.codes[:, :1], self.codec.codebook_size)[
@@ -227,17 +240,21 @@ class CodecTask:
         return loss.detach()
 
     def _generator_step(
-        self, terms: dict[str, Tensor], decoded: Tensor, output: CodecOutput, logged: dict[str, Tensor | float]
+        self, terms: dict[str, Tensor], anchor: Tensor, output: CodecOutput, logged: dict[str, Tensor | float]
     ) -> None:
+        """Balances the losses that pass through `anchor`; of the others the sum is differentiated as it is."""
         self.optimizers["codec"].zero_grad()
         outside = self.config.losses.commitment * output.commitment
         if output.magnitude is not None:
-            outside = outside + self.config.losses.magnitude * output.magnitude
             logged["magnitude"] = output.magnitude.detach()
+            if terms and output.levels:
+                terms = terms | {"magnitude": output.magnitude}
+            else:
+                outside = outside + self.config.losses.magnitude * output.magnitude
         if outside.requires_grad:
             self.accelerator.backward(outside, retain_graph=bool(terms))
         if terms:
-            self.balancer.backward(terms, decoded)
+            self.balancer.backward(terms, anchor)
         logged["gradient_norm"] = self.accelerator.clip_grad_norm_(self.codec.parameters(), self.clip_norm)
         self.optimizers["codec"].step()
 

@@ -4,7 +4,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from audiogen_cli.models.discriminators import MSSTFTDiscriminator, MSSTFTDiscriminatorConfig, STFTDiscriminator
+from audiogen_cli.models.discriminators import (
+    MSSTFTDiscriminator,
+    MSSTFTDiscriminatorConfig,
+    SpectrogramDiscriminator,
+    SpectrogramDiscriminatorConfig,
+    STFTDiscriminator,
+)
 
 TINY = MSSTFTDiscriminatorConfig(filters=2, n_ffts=(64, 32), dilations=(1, 2))
 
@@ -100,3 +106,13 @@ def test_under_autocast_the_convolutions_are_half_precision_and_the_spectrum_is_
 def test_an_impossible_config_is_refused(options: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"n_ffts|kernel_size|filters"):
         tiny(**options)
+
+
+def test_a_spectrogram_discriminator_hears_how_high_a_bin_lies() -> None:
+    torch.manual_seed(0)
+    module = SpectrogramDiscriminator(SpectrogramDiscriminatorConfig(filters=(4, 4)))
+    [output] = module(torch.zeros(2, 1, 81, 12))
+    assert [tuple(f.shape) for f in output.features] == [(2, 4, 12, 27), (2, 4, 12, 9)]
+    assert output.logits.shape == (2, 1, 12, 9)
+    inner = output.logits[0, 0, 6, 2:-2]
+    assert (inner.diff().abs() > 1e-6).all()

@@ -4,7 +4,14 @@ import math
 import pytest
 import torch
 
-from audiogen_cli.models.spectral import SpectralCodec, SpectralConfig
+from audiogen_cli.models.spectral import (
+    NOISE_SPREAD,
+    SpectralCodec,
+    SpectralConfig,
+    _local_mean,
+    _noise,
+    textured,
+)
 from audiogen_cli.ops.stft import frame_stft
 
 TINY = SpectralConfig(
@@ -115,3 +122,47 @@ def test_the_texture_is_that_of_noise_and_the_same_each_time() -> None:
     assert float(textured.square().mean()) == pytest.approx(1 / math.log(2), rel=0.02)  # Rayleigh: 2 sigma^2
     assert torch.equal(textured, model.decoder.textured(flat))
     assert model.decoder.textured(torch.zeros_like(flat)).max() == 0
+
+
+NOISY = {"phase": "griffin-lim", "texture": "noise"}
+
+
+def test_white_noise_fluctuates_by_a_spread_of_one() -> None:
+    level = _noise(640, 160, 1).abs().log()[None]
+    assert float((level - _local_mean(level)).abs().mean()) == pytest.approx(NOISE_SPREAD, rel=0.01)
+    assert float(level.median()) == pytest.approx(0.0, abs=1e-3)
+
+
+def test_with_a_spread_of_nothing_the_magnitudes_are_those_learned_and_with_one_of_zero_noise() -> None:
+    model, level = codec(**NOISY), torch.full((1, 1, 321, 100), -3.0)
+    noise = model.decoder.noise(torch.tensor([5]), level)
+    none = textured(level, torch.full_like(level, -20.0), noise)
+    torch.testing.assert_close(none, level, atol=0.03, rtol=0)
+    whole = textured(level, torch.zeros_like(level), noise)
+    sound = model.decoder.synthesize(whole, noise.angle())
+    measured = frame_stft(sound, 640, 160)[..., 5:-5] * (4 / 640)  # it is noise filtered flat, so nothing is lost
+    torch.testing.assert_close(measured.abs().log().median(), torch.tensor(-3.0), atol=0.05, rtol=0)
+
+
+def test_the_noise_begins_again_without_a_seam() -> None:
+    noise = codec(**NOISY).decoder.noise(torch.tensor([2047]), torch.zeros(1, 1, 321, 3))
+    assert torch.equal(noise[0, ..., 1:], _noise(640, 160, 1)[..., :2])
+
+
+def test_the_spread_that_fits_a_recording_is_that_of_its_fluctuation() -> None:
+    model = codec(**NOISY)
+    target = _noise(640, 160, 1)[None].abs().sqrt()  # half the fluctuation of noise
+    level = torch.full_like(target, math.log(4 / 640))
+    losses = {s: float(model._spread_loss(target, level, torch.full_like(target, s))) for s in (-1.4, -0.69, 0.0)}
+    assert min(losses, key=losses.__getitem__) == -0.69
+
+
+def test_a_codec_with_texture_gives_a_discriminator_its_levels() -> None:
+    model = codec(**NOISY).train()
+    output = model(torch.randn(2, 1, 3_200))
+    assert output.levels is not None
+    assert output.levels.recorded.shape == output.levels.made.shape == (2, 1, 321, 20)
+    output.levels.made.square().mean().backward()
+    assert model.decoder.head.weight.grad is not None
+    waveform = model.eval().decode(output.codes)
+    assert waveform.shape == (2, 1, 3_200) and torch.equal(waveform, model.decode(output.codes))

@@ -8,7 +8,7 @@ from audiogen_cli.config import from_dict, to_dict
 from audiogen_cli.data.recordings import Recordings
 from audiogen_cli.errors import ConfigError
 from audiogen_cli.hub import checkpoint
-from audiogen_cli.models.discriminators import MSSTFTDiscriminatorConfig
+from audiogen_cli.models.discriminators import MSSTFTDiscriminatorConfig, SpectrogramDiscriminator
 from audiogen_cli.models.encodec import EncodecConfig
 from audiogen_cli.models.spectral import SpectralConfig
 from audiogen_cli.training.codec import CodecRecipe, CodecTask, CodecTrainingConfig, validation_pieces
@@ -63,6 +63,13 @@ def test_either_family_trains_and_leaves_a_checkpoint_samples_and_spectrograms(
     codec = checkpoint.load(tmp_path / "model")
     assert codec.encode(torch.randn(1, 1, 4_000)).shape[1] == codec.num_codebooks  # type: ignore[operator]
     assert {path.suffix for path in (tmp_path / "samples/step-00000004").iterdir()} == {".wav", ".png"}
+
+
+def test_a_codec_with_texture_learns_against_a_spectrogram_discriminator(tmp_path: Path) -> None:
+    spectral = dataclasses.replace(SPECTRAL, phase="griffin-lim", texture="noise")
+    made, metrics = run(tmp_path, dataclasses.replace(RECIPE, spectral=spectral))
+    assert isinstance(made.discriminator, SpectrogramDiscriminator)
+    assert "adversarial" not in metrics[1] and {"adversarial", "feature", "discriminator"} <= metrics[2].keys()
 
 
 def test_a_resumed_run_ends_with_the_same_weights(tmp_path: Path) -> None:
