@@ -1,0 +1,37 @@
+"""Gives a spectral codec without texture a head for it, so that training can go on with a discriminator.
+
+    python weights/build/add_texture.py CODEC OUT
+
+The codes, their fingerprint and the magnitudes stay as they are; every spread starts at half of noise's.
+"""
+
+import argparse
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from audiogen_cli.hub import checkpoint
+from audiogen_cli.models.spectral import SpectralCodec
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("codec", type=Path)
+    parser.add_argument("out", type=Path)
+    arguments = parser.parse_args()
+    old = checkpoint.load(arguments.codec, expect=("spectral",))
+    assert isinstance(old, SpectralCodec)
+    new = SpectralCodec(replace(old.config, texture="noise"))
+    state = old.state_dict()
+    for name, value in (("decoder.head.weight", 0.0), ("decoder.head.bias", math.log(0.5))):
+        levels = state[name]
+        state[name] = torch.cat([levels, torch.full_like(levels, value)])
+    new.load_state_dict(state)
+    assert new.fingerprint() == old.fingerprint()
+    checkpoint.save(arguments.out, new, checkpoint.read_header(arguments.codec)["source"])
+
+
+if __name__ == "__main__":
+    main()
