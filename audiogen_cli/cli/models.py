@@ -75,8 +75,10 @@ def convert(
 
     A codec alone becomes a checkpoint folder, as audiolm train writes them.
     """
+    from audiogen_cli.hub.convert import convert as convert_model
+
     with console.fetching() as listener:
-        catalog.convert(source, folder, dtype, padding, force, listener)
+        convert_model(source, folder, dtype, padding, force, listener)
     console.result(str(folder))
 
 

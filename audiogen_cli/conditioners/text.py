@@ -24,17 +24,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
-from torch import Tensor, nn
+from torch import Tensor
 
 from audiogen_cli.conditioners.base import Condition
+from audiogen_cli.conditioners.t5 import T5Config, T5Encoder
 from audiogen_cli.config import from_dict, to_dict
 from audiogen_cli.errors import CheckpointError, ConfigError, InputError, OutputError
+from audiogen_cli.ops.skeleton import skeleton
 
 FORMAT = 1
 KIND = "t5-int8"
@@ -46,22 +48,6 @@ INDEX = "model.safetensors.index.json"
 TOKENIZER = "tokenizer.json"
 EMBEDDING = "shared.weight"
 TIED_EMBEDDING = "encoder.embed_tokens.weight"
-
-
-@dataclass(frozen=True)
-class T5Config:
-    """The shape of a T5 encoder, in the names of transformers' config.json. The defaults are those of old files."""
-
-    vocab_size: int
-    d_model: int
-    d_kv: int
-    d_ff: int
-    num_layers: int
-    num_heads: int
-    relative_attention_num_buckets: int = 32
-    relative_attention_max_distance: int = 128
-    feed_forward_proj: Literal["relu", "gated-gelu"] = "relu"
-    layer_norm_epsilon: float = 1e-6
 
 
 @dataclass(frozen=True)
@@ -91,11 +77,11 @@ class T5Conditioner:
     The vectors of the last `cache_size` prompts are kept, for a trainer that meets the same captions again and again.
     """
 
-    def __init__(self, encoder: nn.Module, tokenizer: Tokenizer, cache_size: int = 4096) -> None:
+    def __init__(self, encoder: T5Encoder, tokenizer: Tokenizer, cache_size: int = 4096) -> None:
         self.encoder = encoder.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.cache_size = cache_size
-        self.dim: int = encoder.get_parameter(EMBEDDING).shape[1]
+        self.dim = encoder.config.d_model
         self._cache: OrderedDict[str, Tensor] = OrderedDict()
 
     @classmethod
@@ -113,7 +99,7 @@ class T5Conditioner:
         else:
             config, files = _hub_config(folder, data), _hub_files(folder)
             tensors = _encoder_only(_read_tensors(files))
-        encoder = _build(config)
+        encoder = skeleton(lambda: T5Encoder(config))
         _fill(encoder, tensors, folder)
         return cls(encoder.to(device), tokenizer)
 
@@ -122,17 +108,16 @@ class T5Conditioner:
         cls, folder: Path, settings: Mapping[str, Any], tensors: Mapping[str, Tensor], tokenizer: Path
     ) -> T5Conditioner:
         """From T5's own settings (config.json) and tensors that lie within another model's `folder`."""
-        encoder = _build(_hub_config(folder, settings))
+        config = _hub_config(folder, settings)
+        encoder = skeleton(lambda: T5Encoder(config))
         _fill(encoder, _encoder_only({name: t for name, t in tensors.items() if _is_wanted(name)}), folder)
         return cls(encoder, _load_tokenizer(tokenizer))
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes the Hub's layout, the encoder alone, in float32. Raises OutputError when the disk refuses."""
         folder = Path(folder)
-        own: Any = self.encoder.config
-        settings = {field.name: getattr(own, field.name) for field in fields(T5Config)}
-        state = self.encoder.state_dict()
-        tensors = {name: t.detach().cpu().contiguous() for name, t in state.items() if name != TIED_EMBEDDING}
+        settings = asdict(self.encoder.config)
+        tensors = {name: t.detach().cpu().contiguous() for name, t in self.encoder.state_dict().items()}
         try:
             folder.mkdir(parents=True, exist_ok=True)
             save_file(tensors, folder / (WEIGHTS + ".partial"))
@@ -150,9 +135,8 @@ class T5Conditioner:
         """12 hexadecimal digits over the encoder's float32 weights, however they were stored."""
         digest = hashlib.sha256()
         for name, tensor in sorted(self.encoder.state_dict().items()):
-            if name != TIED_EMBEDDING:
-                digest.update(f"{name} {list(tensor.shape)} ".encode())
-                digest.update(tensor.cpu().contiguous().numpy().data)
+            digest.update(f"{name} {list(tensor.shape)} ".encode())
+            digest.update(tensor.cpu().contiguous().numpy().data)
         return digest.hexdigest()[:12]
 
     def __call__(self, prompts: Sequence[str | None]) -> Condition:
@@ -196,8 +180,8 @@ class T5Conditioner:
         tokens = self.tokens(prompt)
         if not tokens:
             return torch.zeros(0, self.dim)
-        device = self.encoder.get_parameter(EMBEDDING).device
-        states: Tensor = self.encoder(torch.tensor([tokens], device=device)).last_hidden_state  # [1, L, D]
+        device = self.encoder.shared.weight.device
+        states: Tensor = self.encoder(torch.tensor([tokens], device=device))  # [1, L, D]
         return states[0].float().cpu()
 
 
@@ -332,20 +316,9 @@ def _dequantized(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return floats
 
 
-def _build(config: T5Config) -> nn.Module:
-    """transformers' encoder without weights. Imported here: it takes seconds, and not every command reads text."""
-    from transformers.models.t5 import configuration_t5, modeling_t5
-
-    with torch.device("meta"):
-        encoder = modeling_t5.T5EncoderModel(configuration_t5.T5Config(**asdict(config)))
-    encoder.set_input_embeddings(encoder.get_input_embeddings())  # one table under both of its names
-    return encoder
-
-
-def _fill(encoder: nn.Module, tensors: Mapping[str, Tensor], folder: Path) -> None:
+def _fill(encoder: T5Encoder, tensors: Mapping[str, Tensor], folder: Path) -> None:
     """Puts the tensors in, in float32; raises CheckpointError unless they are those, and of the shapes, it expects."""
     expected = encoder.state_dict()
-    expected.pop(TIED_EMBEDDING, None)
     for name in sorted(set(tensors) ^ set(expected)):
         problem = "an unexpected" if name in tensors else "no"
         raise CheckpointError(f"{folder} has {problem} tensor '{name}'; its config.json belongs to another model.")
@@ -355,5 +328,4 @@ def _fill(encoder: nn.Module, tensors: Mapping[str, Tensor], folder: Path) -> No
             raise CheckpointError(f"{folder}: tensor '{name}' has shape {shape}, its config.json makes {wanted}.")
         if not tensor.is_floating_point():
             raise CheckpointError(f"{folder}: tensor '{name}' is in 8 bits without a scale; fetch the encoder again.")
-    weights = {name: tensor.float() for name, tensor in tensors.items()}
-    encoder.load_state_dict({**weights, TIED_EMBEDDING: weights[EMBEDDING]}, strict=False, assign=True)
+    encoder.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)

@@ -23,6 +23,7 @@ from audiogen_cli.hub.known import Facts
 from audiogen_cli.hub.tables import Pickled, Table, fill, unpickle
 from audiogen_cli.models.encodec import Encodec, EncodecConfig
 from audiogen_cli.models.lm import LM, LMConfig
+from audiogen_cli.ops.skeleton import skeleton
 
 T = TypeVar("T")
 Padding = Literal["audiocraft", "masked"]
@@ -172,9 +173,9 @@ def load_codec(path: Path) -> Encodec:
     """The codec in one file, in float32, its weight norm folded."""
     settings = _settings(path)
     config = codec_config(settings)
-    with torch.device("meta"):
-        codec = Encodec(config)
-    return fill(codec, Pickled(path, "best_state"), CODEC_TABLE, torch.float32).fold_weight_norm()
+    return fill(
+        skeleton(lambda: Encodec(config)), Pickled(path, "best_state"), CODEC_TABLE, torch.float32
+    ).fold_weight_norm()
 
 
 def load_lm(path: Path, codec: Encodec, dtype: torch.dtype | None, padding: Padding = "audiocraft") -> LM:
@@ -187,9 +188,7 @@ def load_lm(path: Path, codec: Encodec, dtype: torch.dtype | None, padding: Padd
             "fetch both from one model."
         )
     config = replace(lm_config(settings, padding), frame_rate=codec.frame_rate)
-    with torch.device("meta"):
-        lm = LM(config)
-    return fill(lm, Pickled(path, "best_state"), LM_TABLE, dtype)
+    return fill(skeleton(lambda: LM(config)), Pickled(path, "best_state"), LM_TABLE, dtype)
 
 
 def lm_config(settings: Settings, padding: Padding = "audiocraft") -> LMConfig:

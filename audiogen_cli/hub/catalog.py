@@ -16,15 +16,14 @@ import dataclasses
 import hashlib
 import json
 import os
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from audiogen_cli.config import from_dict, nearest
-from audiogen_cli.errors import ConfigError, InputError, ModelError, OutputError
+from audiogen_cli.errors import ConfigError, InputError, ModelError
 from audiogen_cli.hub import download
 from audiogen_cli.hub.known import KNOWN, Facts, of_repo
 
@@ -179,6 +178,11 @@ def find(name: str | os.PathLike[str], listener: download.Listener | None = None
     return _any_entry(get(repo, revision), about.name if about else repo, get, repo)
 
 
+def is_here(name: str) -> bool:
+    """Whether a name is that of a bundled model, or of a file or folder on the disk."""
+    return name in _shelved() or Path(name).exists()
+
+
 def repository(name: str) -> tuple[str, str | None]:
     """What a name means on the Hub: `owner/name` and the revision. Raises ModelError when it can mean nothing there."""
     short, _, revision = name.partition("@")
@@ -193,11 +197,11 @@ def repository(name: str) -> tuple[str, str | None]:
 
 def pull(name: str, listener: download.Listener | None = None) -> Path:
     """Fetches the newest of a repository and what it needs besides; returns its folder. A codec alone may be pulled."""
-    if name in _shelved() or Path(name).exists():
+    if is_here(name):
         return find(name).folder
     repo, revision = repository(name)
     folder = download.fetch(repo, revision, listener, refresh=True)
-    if not _is_codec(folder):
+    if not is_codec(folder):
         find(name, listener)
     return folder
 
@@ -216,47 +220,15 @@ def load(
     """
     entry = name if isinstance(name, Entry) else find(name)
     place = resolve_device(device)
-    return _loaded(entry, place, torch_dtype(dtype, place), padding)
+    return load_as(entry, place, torch_dtype(dtype, place), padding)
 
 
-def _loaded(entry: Entry, place: str, dtype: torch.dtype | None, padding: Padding) -> Model:
+def load_as(entry: Entry, place: str, dtype: torch.dtype | None, padding: Padding = "audiocraft") -> Model:
+    """`load` with everything resolved; a dtype of None keeps the language model's own."""
     codec, lm, text = _parts(entry, place, dtype, padding)
     model = Model(entry.card.name, entry.folder, entry.hash, entry.card, codec.to(place), lm.to(place), text)
     _check_fit(model)
     return model
-
-
-def convert(
-    name: str,
-    folder: Path,
-    dtype: Dtype = "auto",
-    padding: Padding = "audiocraft",
-    force: bool = False,
-    listener: download.Listener | None = None,
-) -> None:
-    """Writes a model in our own layout, safetensors and no pickle; of a codec alone, a checkpoint (hub/checkpoint.py).
-
-    dtype: of the language model; "auto" keeps its own. padding: see `load`. The folder appears when all of it is
-    written. Raises OutputError when it is there already, or the disk refuses.
-    """
-    import torch
-
-    from audiogen_cli.hub import checkpoint
-
-    codec = _codec_alone(name, listener)
-    if codec is not None:
-        with _new(folder, force) as beside:
-            checkpoint.save(beside, codec, {"model": name})
-        return
-    entry = find(name, listener)
-    model = _loaded(entry, "cpu", None if dtype == "auto" else getattr(torch, dtype), padding)
-    source = {"model": model.name, "hash": model.hash, "licence": model.licence}
-    with _new(folder, force) as beside:
-        checkpoint.save(beside / "codec", model.codec, source)
-        checkpoint.save(beside / "lm", model.lm, source)
-        model.text.save(beside / "text")
-        card = json.dumps(dataclasses.asdict(model.card), indent=2)
-        (beside / "model.json").write_text(card + "\n", encoding="utf-8")
 
 
 def resolve_device(device: Device) -> str:
@@ -332,23 +304,11 @@ def _text_folder(name: str, get: Getter) -> Path:
     return download.cached(name) or get(f"google-t5/{name}", None)
 
 
-def _is_codec(folder: Path) -> bool:
-    """Whether a folder of the Hub holds a codec and nothing that speaks its codes."""
+def is_codec(folder: Path) -> bool:
+    """Whether a folder of another program holds a codec and nothing that speaks its codes."""
     from audiogen_cli.hub import foreign
 
     return foreign.recognise(folder) is None and foreign.has_codec(folder)
-
-
-def _codec_alone(name: str, listener: download.Listener | None) -> Codec | None:
-    """The codec when `name` is a file or folder of one, or a repository of one."""
-    from audiogen_cli.hub import foreign
-
-    place = Path(name)
-    if place.is_file() and foreign.has_codec(place):
-        return foreign.load_codec(place)
-    if not place.exists() and name not in _shelved():
-        place = download.fetch(*repository(name), listener)
-    return foreign.load_codec(place) if _is_codec(place) else None
 
 
 def _parts(entry: Entry, place: str, dtype: torch.dtype | None, padding: Padding) -> Parts:
@@ -362,28 +322,6 @@ def _parts(entry: Entry, place: str, dtype: torch.dtype | None, padding: Padding
     codec: Any = checkpoint.load(entry.folder / "codec", place, expect=kinds)
     lm: Any = checkpoint.load(entry.folder / "lm", place, expect=("lm",), dtype=dtype)
     return foreign.Parts(codec, lm, T5Conditioner.load(entry.folder / "text", "cpu"))
-
-
-@contextlib.contextmanager
-def _new(folder: Path, force: bool) -> Iterator[Path]:
-    """An empty folder beside the one that is to be, which takes its place at the end."""
-    if folder.exists() and not force:
-        raise OutputError(f"{folder} is there already; overwrite it with --force, or name another folder.")
-    if folder.exists() and not (folder / "model.json").is_file() and not (folder / "config.json").is_file():
-        raise OutputError(f"{folder} holds something that is no model, which is not overwritten; name another folder.")
-    beside = folder.with_name(folder.name + ".beside")
-    try:
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(parents=True)
-    except OSError as error:
-        raise OutputError(f"cannot write {beside}: {error.strerror or error}; choose another folder.") from error
-    try:
-        yield beside
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(beside, folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
 
 
 def _entry(folder: Path) -> Entry:

@@ -24,6 +24,7 @@ from audiogen_cli.hub.tables import WEIGHTS, Safetensors, fill, only_for_trainin
 from audiogen_cli.models.encodec import Encodec, EncodecConfig, StereoEncodec
 from audiogen_cli.models.lm import LM, LMConfig
 from audiogen_cli.models.spectral import SpectralCodec, SpectralConfig
+from audiogen_cli.ops.skeleton import skeleton
 
 FORMAT = 1
 
@@ -93,8 +94,7 @@ def load(
         raise CheckpointError(f"{folder} holds a model of kind '{kind}', but {' or '.join(expect)} is needed here.")
     config_class, module_class = KINDS[kind]
     config = from_dict(config_class, header["config"], where=str(folder / "config.json"))
-    with torch.device("meta"):
-        module = module_class(config)
+    module = skeleton(lambda: module_class(config))
     if not (folder / WEIGHTS).is_file():
         raise CheckpointError(f"cannot read {folder / WEIGHTS}: it is not there; fetch or write the checkpoint again.")
     return fill(module, Safetensors(folder / WEIGHTS), (), dtype).to(device)

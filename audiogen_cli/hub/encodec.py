@@ -17,6 +17,7 @@ from audiogen_cli.errors import CheckpointError
 from audiogen_cli.hub.audiocraft import CODEC_TABLE
 from audiogen_cli.hub.tables import Pickled, fill
 from audiogen_cli.models.encodec import ENCODEC_24KHZ, ENCODEC_48KHZ, Encodec, EncodecConfig
+from audiogen_cli.ops.skeleton import skeleton
 
 PRESETS: dict[str, EncodecConfig] = {"encodec_24khz": ENCODEC_24KHZ, "encodec_48khz": ENCODEC_48KHZ}
 _NAME = re.compile(r"(?P<preset>encodec_\w+?)-(?P<digest>[0-9a-f]{8,64})\.th")
@@ -33,8 +34,7 @@ def load_codec(path: Path, config: EncodecConfig | None = None) -> Encodec:
             f"{path} is not named as the original files are (encodec_24khz-d7cc33bc.th); give it its name back."
         )
     check_digest(path, match["digest"])
-    with torch.device("meta"):
-        codec = Encodec(config or PRESETS[match["preset"]])
+    codec = skeleton(lambda: Encodec(config or PRESETS[match["preset"]]))
     return fill(codec, Pickled(path), CODEC_TABLE, torch.float32).fold_weight_norm()
 
 

@@ -13,6 +13,7 @@ from audiogen_cli.errors import CheckpointError
 from audiogen_cli.hub import audiocraft, encodec, transformers
 from audiogen_cli.hub.known import Facts
 from audiogen_cli.models.encodec import Encodec, StereoEncodec
+from audiogen_cli.ops.skeleton import skeleton
 
 if TYPE_CHECKING:
     from audiogen_cli.models.codec import Codec
@@ -80,7 +81,6 @@ def _stereo(codec: Encodec) -> StereoEncodec:
     """The codec on two channels, with its own weights."""
     if codec.config.channels != 1:
         raise CheckpointError("the language model is stereo by a mono codec, but its codec is stereo; fetch it again.")
-    with torch.device("meta"):
-        both = StereoEncodec(codec.config)
+    both = skeleton(lambda: StereoEncodec(codec.config))
     both.mono = codec
     return both.eval()

@@ -22,6 +22,7 @@ from audiogen_cli.hub.known import Facts
 from audiogen_cli.hub.tables import AGAIN, Safetensors, Source, Table, fill
 from audiogen_cli.models.encodec import Encodec, EncodecConfig
 from audiogen_cli.models.lm import LM, LMConfig
+from audiogen_cli.ops.skeleton import skeleton
 
 T = TypeVar("T")
 MUSICGEN, MELODY, ENCODEC = "musicgen", "musicgen_melody", "encodec"
@@ -104,10 +105,8 @@ def load_codec(folder: Path) -> Encodec:
     settings = _json(folder / "config.json")
     within = settings.get("model_type") != ENCODEC
     config = codec_config(_table(settings, "audio_encoder", folder) if within else settings, folder)
-    with torch.device("meta"):
-        codec = Encodec(config)
     source = Safetensors(folder, "audio_encoder." if within else "")
-    return fill(codec, source, CODEC_TABLE, torch.float32).fold_weight_norm()
+    return fill(skeleton(lambda: Encodec(config)), source, CODEC_TABLE, torch.float32).fold_weight_norm()
 
 
 def load_lm(folder: Path, dtype: torch.dtype | None, padding: str = "audiocraft") -> LM:
@@ -116,9 +115,7 @@ def load_lm(folder: Path, dtype: torch.dtype | None, padding: str = "audiocraft"
     source: Source = Safetensors(folder)
     if not any(name.startswith("enc_to_dec_proj.") for name in source.shapes()):
         source = _WithIdentity(source, config)
-    with torch.device("meta"):
-        lm = LM(config)
-    return fill(lm, source, LM_TABLE, dtype)
+    return fill(skeleton(lambda: LM(config)), source, LM_TABLE, dtype)
 
 
 def load_text(folder: Path) -> T5Conditioner:

@@ -3,7 +3,7 @@
 An item's codes are a function of its own prompt, seed and condition, to the bit, whatever else is in the batch. Matrix
 kernels round differently for different numbers of rows, so a matrix product takes exactly `lanes` items at a time
 (missing ones are filled in with copies); items advance together when their text has the same padded length, which is a
-function of the text alone; and every item draws its own noise.
+function of the text alone unless `keep_padding` asks for AudioCraft's batches; and every item draws its own noise.
 """
 
 from __future__ import annotations
@@ -53,19 +53,22 @@ def decode(
     prompt: Tensor | None = None,
     *,
     lanes: int = 1,
+    keep_padding: bool = False,
 ) -> Generator[int, None, Tensor]:
     """One item per seed. Yields the number of frames done so far; returns codes [B, K, num_frames].
 
     condition: of B rows; None is unconditional. prompt: codes [B, K, P] that are kept as the first P frames.
     lanes: items per matrix product; more are faster for a large batch on a GPU, and slower for one item. The codes
     depend on this number as on the machine, by a few ULP of the logits. What is yielded is the mean of the items.
+    keep_padding: a model of padding "audiocraft" hears each text with all the padding that `condition` has, as in a
+    batch of AudioCraft, and not as AudioCraft hears that text alone; a masked model hears none either way.
     `lm` is expected in eval mode. Raises InputError when the prompt is longer than what is asked for.
     """
     sampling = sampling or Sampling()
     pattern = lm.config.steps(num_frames)  # [K, T]
     steps = _known_steps(lm, pattern, len(seeds), prompt)  # [B, K, S]
     done = patterns.frames_done(pattern)
-    groups = _groups(lm, condition, len(seeds), lanes)
+    groups = _groups(lm, condition, len(seeds), lanes, keep_padding)
     for number, (rows, length) in enumerate(groups):
         filled = rows + rows[-1:] * (-len(rows) % lanes)
         heard = None if condition is None else _take(condition, filled, length).to(_device(lm))
@@ -99,10 +102,12 @@ def _known_steps(lm: LM, pattern: Tensor, batch: int, prompt: Tensor | None) -> 
     return patterns.apply(codes, pattern, lm.config.special)
 
 
-def _groups(lm: LM, condition: Condition | None, batch: int, lanes: int) -> list[tuple[list[int], int]]:
+def _groups(
+    lm: LM, condition: Condition | None, batch: int, lanes: int, keep_padding: bool
+) -> list[tuple[list[int], int]]:
     """The batch in groups that advance together: their rows, and the text length they share.
 
-    Without a mask the padding is heard, so there the length is exactly the text's.
+    Without a mask the padding is heard, so there the length is exactly the text's, or that of `condition` if asked for.
     """
     lengths = [0] * batch
     if condition is not None:
@@ -110,6 +115,8 @@ def _groups(lm: LM, condition: Condition | None, batch: int, lanes: int) -> list
         lengths = (condition.mask * position).amax(dim=1).tolist()
     if lm.config.padding == "masked":
         lengths = [max(_SHORTEST_TEXT, 1 << (length - 1).bit_length()) for length in lengths]
+    elif keep_padding and condition is not None:
+        lengths = [condition.mask.shape[1]] * batch
     else:
         lengths = [max(length, 1) for length in lengths]
     rows = {length: [i for i in range(batch) if lengths[i] == length] for length in sorted(set(lengths))}

@@ -52,18 +52,21 @@ def generate(
     normalize: audio.Normalization = "loudness",
     fade: float = 0.01,
     stride_seconds: float | None = None,
+    keep_padding: bool = False,
 ) -> Generator[Progress, None, list[Tensor]]:
     """One sound per prompt and seed. Yields Progress; returns waveforms [C, N] on the CPU at the model's rate.
 
     A prompt of None is no text at all. sampling, stride_seconds: None is the model's own. With
-    normalize "none" and fade 0 the decoder's samples come as they are. Raises InputError when the prompts
-    or numbers cannot be used.
+    normalize "none" and fade 0 the decoder's samples come as they are. keep_padding: hear each text padded to the
+    longest one, as AudioCraft does with a batch; without, each is made as AudioCraft makes it alone
+    (models/decoding.decode). Raises InputError when the prompts or numbers cannot be used.
     """
     _check(prompts, seconds, seeds)
     num_samples = round(seconds * model.sample_rate)
     num_frames = model.codec.num_frames(num_samples)
     nothing = torch.empty(len(seeds), model.lm.config.num_codebooks, 0, dtype=torch.int64)
-    steps = _codes(model, hear(model, prompts), nothing, num_frames, seeds, sampling or model.sampling, stride_seconds)
+    how = (sampling or model.sampling, stride_seconds, keep_padding)
+    steps = _codes(model, hear(model, prompts), nothing, num_frames, seeds, *how)
     codes = yield from _mapped(steps, lambda done: Progress(done, num_frames, len(seeds)))
     sounds = [waveform[:, :num_samples] for waveform in _sound(model, codes)]
     sounds = [audio.normalize(waveform, model.sample_rate, normalize) for waveform in sounds]
@@ -162,13 +165,15 @@ def _codes(
     seeds: Sequence[int],
     sampling: Sampling,
     stride_seconds: float | None,
+    keep_padding: bool = False,
 ) -> Generator[int, None, Tensor]:
     """codes [B, K, P] (P at most a window - stride) -> [B, K, num_frames], window by window; yields the frames done."""
     for index, (start, end) in enumerate(windows(num_frames, model.window_frames, _stride(model, stride_seconds))):
         known = codes[:, :, start:]
         window_seeds = [window_seed(seed, index) for seed in seeds]
         prompt = known if known.shape[2] else None
-        steps = decode(model.lm, condition, end - start, window_seeds, sampling, prompt, lanes=model.card.lanes)
+        how = {"lanes": model.card.lanes, "keep_padding": keep_padding}
+        steps = decode(model.lm, condition, end - start, window_seeds, sampling, prompt, **how)
         found = yield from _mapped(steps, partial(_frames_done, start, codes.shape[2]))
         codes = torch.cat([codes, found.cpu()[:, :, known.shape[2] :]], dim=2)
     return codes

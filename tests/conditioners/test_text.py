@@ -12,7 +12,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import T5Config as TransformersConfig
 from transformers import T5EncoderModel, T5ForConditionalGeneration
 
-from audiogen_cli.conditioners.text import MAX_TOKENS, Quantized, T5Conditioner, T5Config, save_int8
+from audiogen_cli.conditioners.t5 import T5Config
+from audiogen_cli.conditioners.text import MAX_TOKENS, Quantized, T5Conditioner, save_int8
 from audiogen_cli.errors import CheckpointError, InputError
 
 WORDS = ["dog", "barking", "in", "rain", "a", "cat", "piano"]

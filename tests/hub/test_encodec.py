@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from audiogen_cli.errors import CheckpointError
-from audiogen_cli.hub import catalog, encodec
+from audiogen_cli.hub import encodec
+from audiogen_cli.hub.convert import convert
 from audiogen_cli.models.encodec import ENCODEC_24KHZ, ENCODEC_48KHZ, EncodecConfig
 
 SMALL: dict[str, Any] = {"dimension": 6, "num_filters": 4, "ratios": (3, 2), "num_codebooks": 3, "codebook_size": 16}
@@ -110,6 +111,6 @@ def test_a_codec_alone_becomes_a_checkpoint(tmp_path: Path, monkeypatch: pytest.
     path = named(tmp_path, "encodec_24khz", state)
     codec = foreign.load_codec(path)
     assert codec is not None
-    catalog.convert(str(path), tmp_path / "codec")
+    convert(str(path), tmp_path / "codec")
     again = checkpoint.load(tmp_path / "codec", expect=("encodec",))
     assert torch.equal(again.codebooks(), codec.codebooks())

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from audiogen_cli.conditioners.base import Condition
 from audiogen_cli.errors import CheckpointError
 from audiogen_cli.hub import catalog, transformers
-from audiogen_cli.models.decoding import Sampling, finish
+from audiogen_cli.models.decoding import Sampling, decode, finish
 from audiogen_cli.ops import patterns
 from audiogen_cli.pipelines.generate import generate
 
@@ -59,6 +59,35 @@ def test_logits_are_those_of_transformers(tiny_musicgen: Build, saved: Save, sha
     condition = model.text([PROMPT])
     assert isinstance(condition, Condition)
     torch.testing.assert_close(model.lm(steps, condition), wanted.view(1, count, steps.shape[2], 16), atol=1e-4, rtol=0)
+
+
+@torch.no_grad()
+def test_a_batch_with_its_padding_is_audiocrafts_batch(tiny_musicgen: Build, saved: Save) -> None:
+    """transformers' network fed as AudioCraft feeds its own: texts padded together, vectors zeroed, and no mask.
+
+    Each code is the likeliest after those before it, so by induction the greedy tokens are those of its loop.
+    """
+    theirs = tiny_musicgen()
+    model = catalog.load(saved(theirs))
+    prompts, special = ["dog", PROMPT, None], model.lm.config.special
+    tokens = [model.text.tokens(prompt or "") for prompt in prompts]
+    longest = max(map(len, tokens))
+    ids = torch.tensor([row + [0] * (longest - len(row)) for row in tokens])
+    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in tokens])
+    states = theirs.text_encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+    heard = theirs.enc_to_dec_proj(states) * mask[..., None]
+    greedy = Sampling(temperature=0, guidance=3.0)
+    codes = finish(decode(model.lm, model.text(prompts), 9, [0, 0, 0], greedy, keep_padding=True))
+    alone = finish(decode(model.lm, model.text(prompts), 9, [0, 0, 0], greedy))
+    wanted = patterns.apply(codes, model.lm.config.steps(9), special)  # [B, K, S]
+    steps = F.pad(wanted, (1, -1), value=special).flatten(0, 1)
+    text, null = (
+        theirs.decoder(input_ids=steps, encoder_hidden_states=vectors, encoder_attention_mask=None).logits
+        for vectors in (heard, torch.zeros_like(heard))
+    )
+    likeliest = (null + (text - null) * 3.0).argmax(dim=-1).view_as(wanted)
+    assert torch.equal(likeliest[wanted != special], wanted[wanted != special])
+    assert torch.equal(codes[1], alone[1]) and not torch.equal(codes[0], alone[0])
 
 
 def encodec(**changes: Any) -> Any:

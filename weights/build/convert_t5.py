@@ -30,7 +30,8 @@ import torch.nn.functional as F
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from audiogen_cli.conditioners.text import Quantized, T5Conditioner, T5Config, save_int8
+from audiogen_cli.conditioners.t5 import T5Config
+from audiogen_cli.conditioners.text import Quantized, T5Conditioner, save_int8
 
 PACKAGE = "traceforge-title-model 0.2.0"
 ENCODER = "traceforge_title_model/data/span/encoder.onnx"
