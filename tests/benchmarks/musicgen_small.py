@@ -40,6 +40,7 @@ LM_CONFIG = LMConfig(num_codebooks=4, codebook_size=2048, dim=1024, num_layers=2
 TEXT_CONFIG = T5Config(vocab_size=32128, d_model=768, d_kv=64, d_ff=3072, num_layers=12, num_heads=12)
 CODEC_CONFIG = EncodecConfig(
     sample_rate=32_000,
+    num_filters=64,
     ratios=(8, 5, 4, 4),
     causal=False,
     true_skip=True,
@@ -93,7 +94,8 @@ NORM_NAMES = {"parametrizations.weight.original0": "weight_g", "parametrizations
 
 def main(folder: Path) -> None:
     if not (folder / "cache").is_dir():
-        write_cache(folder / "cache")
+        write_cache(folder / "partial")
+        (folder / "partial").rename(folder / "cache")
     environment = os.environ | {"HF_HUB_CACHE": str(folder / "cache"), "HF_HUB_OFFLINE": "1"}
     layouts = {REPO: None, "converted": "auto", "converted-float32": "float32"}
     for name, dtype in layouts.items():
