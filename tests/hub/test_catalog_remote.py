@@ -61,6 +61,23 @@ def test_bad_names_are_one_sentence(refused: Callable[..., str], fixture: Any) -
     assert "is not in the cache" in refused("models", "remove", "musicgen-large", exit_code=4)
 
 
+class RunsCode:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (Path("it-ran"),))
+
+
+def test_bad_files_and_a_long_text_are_one_sentence(
+    refused: Callable[..., str], fixture: Any, edited: Callable[..., Path]
+) -> None:
+    folder = edited(codec=lambda package: package.update(version=RunsCode()))
+    assert "wants to run code" in refused("generate", "x", "--model", folder, exit_code=4)
+    assert not Path("it-ran").exists()
+    (folder / "compression_state_dict.bin").unlink()
+    assert "has no compression_state_dict.bin" in refused("models", "convert", folder, "ours", exit_code=4)
+    text = refused("generate", "x " * 400, "--model", fixture.meta["repo"], exit_code=2)
+    assert "tokens of at most 256; shorten it" in text
+
+
 def test_a_codec_that_does_not_fit_is_refused(fixture: Any, tmp_path: Path) -> None:
     """The other fixture's codec in the place of this one's."""
     other = "musicgen" if fixture.meta["kind"] == "audiogen" else "audiogen"

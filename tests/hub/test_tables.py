@@ -75,16 +75,15 @@ def test_a_prefix_selects_a_part(tmp_path: Path) -> None:
 
 
 MEASURE = """
-import resource, sys, torch
-import subprocess
-import sys
-from pathlib import Path
+import pathlib, re, sys
+import torch
 from torch import nn
 from audiogen_cli.hub.tables import Pickled, Safetensors, fill
-source = Pickled(Path(sys.argv[1])) if sys.argv[1].endswith("bin") else Safetensors(Path(sys.argv[1]))
+source = Pickled(pathlib.Path(sys.argv[1])) if sys.argv[1].endswith("bin") else Safetensors(pathlib.Path(sys.argv[1]))
 with torch.device("meta"):
     module = nn.ModuleList(nn.Linear(1000, 1000, bias=False) for _ in range(64))
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+status = pathlib.Path("/proc/self/status")  # getrusage would begin with the peak of the process that started this one
+peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", status.read_text())[1]) * 1024
 before = peak()
 fill(module, source, (), torch.float32)
 sum(parameter.sum() for parameter in module.parameters())
@@ -92,6 +91,7 @@ print((peak() - before) / (64 * 4e6))
 """
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("name", ["x.bin", "x.safetensors"])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
 def test_loading_holds_nothing_twice(name: str, dtype: torch.dtype, tmp_path: Path) -> None:
@@ -101,4 +101,4 @@ def test_loading_holds_nothing_twice(name: str, dtype: torch.dtype, tmp_path: Pa
     command = [sys.executable, "-c", MEASURE, str(tmp_path / name)]
     result = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert result.returncode == 0, result.stderr
-    assert float(result.stdout) < 1.3
+    assert 0.9 < float(result.stdout) < 1.3

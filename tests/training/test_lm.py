@@ -20,7 +20,16 @@ from audiogen_cli.training.lm import LMRecipe, LMTask, LMTrainingConfig, example
 from audiogen_cli.training.loop import LoopConfig, train
 
 MODEL = LMConfig(3, 16, 16, 1, 2, positions="rope", window_seconds=0.5)
-LOOP = LoopConfig(steps=6, batch_size=2, learning_rate=1e-3, warmup_steps=1, evaluate_every=6, save_every=3, workers=0)
+LOOP = LoopConfig(
+    steps=6,
+    batch_size=2,
+    learning_rate=1e-3,
+    warmup_steps=1,
+    evaluate_every=6,
+    save_every=3,
+    precision="fp32",
+    workers=0,
+)
 RECIPE = LMRecipe(MODEL, LMTrainingConfig(samples=("dog barking", "rain")), loop=LOOP)
 
 
