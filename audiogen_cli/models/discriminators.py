@@ -132,8 +132,7 @@ class SpectrogramDiscriminator(nn.Module):
         self.config = config
         widths = (2, *config.filters)
         self.layers = nn.ModuleList(
-            _conv(narrow, wide, config.kernel_size, config.stride)
-            for narrow, wide in itertools.pairwise(widths)
+            _conv(narrow, wide, config.kernel_size, config.stride) for narrow, wide in itertools.pairwise(widths)
         )
         self.post = _conv(widths[-1], 1, (3, 3))
 

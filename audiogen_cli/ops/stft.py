@@ -16,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-
 _NOISE_BLOCK = 64  # frames drawn from one seed
 
 
@@ -79,7 +78,7 @@ def griffin_lim(
     """
     n_fft = 2 * (magnitude.shape[-2] - 1)
     if phases is None:
-        start = frame_noise(*magnitude.shape[-2:], first_frame, stream=0) * (2 * math.pi)
+        start = frame_noise(magnitude.shape[-2], magnitude.shape[-1], first_frame, stream=0) * (2 * math.pi)
         phases = torch.polar(torch.ones_like(magnitude), start.to(magnitude).expand_as(magnitude).contiguous())
     before = torch.zeros_like(phases)
     for _ in range(iterations):
