@@ -18,7 +18,8 @@ which depends on the shapes of the matrices. So there are two ways to run the sa
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -26,6 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from audiogen_cli.ops import exact
 from audiogen_cli.ops.transformer import gaussian, sinusoids
 
 NO_CODE = -1  # in the place of a code that is not there: the frame before the first
@@ -153,6 +155,102 @@ class EntropyLM(nn.Module):
             head.bias.zero_()  # type: ignore[operator]
 
 
+class ExactEntropyLM:
+    """The weights of an `EntropyLM`, computed on a grid and on the CPU: any blocks and batches give the same bits."""
+
+    def __init__(self, lm: EntropyLM) -> None:
+        """Raises ModelError when the weights are too large for exact sums."""
+        self.config = lm.config
+        state = {name: tensor.detach().cpu() for name, tensor in lm.state_dict().items()}
+        count = lm.config.num_codebooks
+        self._emb = [exact.keep(state[f"emb.{k}.weight"]) for k in range(count)]
+        self._norm_in = _ExactNorm(state, "norm_in")
+        self._layers = [_ExactLayer(lm.config, state, f"layers.{i}") for i in range(lm.config.num_layers)]
+        weight, bias = (torch.cat([state[f"heads.{k}.{name}"] for k in range(count)]) for name in ("weight", "bias"))
+        octaves = math.log2(math.e)  # the exponents of 2, not of e
+        self._heads = _ExactLinear(weight.double() * octaves, bias.double() * octaves, unit=exact.OCTAVE)
+
+    def start(self, batch: int = 1) -> State:
+        """Before the first frame."""
+        return State(tuple(layer.start(batch) for layer in self._layers))
+
+    @torch.no_grad()
+    def read(self, previous: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """previous [B, K', S]: the frame before each of S frames, NO_CODE where there is none; K' <= K codebooks.
+
+        Returns the probabilities [B, K', S, V] of those frames in float32, and the state with which to go on.
+        """
+        state = state or self.start(previous.shape[0])
+        used, frames = previous.shape[1:]
+        x = torch.stack([emb[1 + previous[:, k]] for k, emb in zip(range(used), self._emb, strict=False)]).sum(0)
+        x = self._norm_in(x) + exact.sinusoids(state.offset, frames, self.config.dim)  # [B, S, D]
+        past = []
+        for layer, before in zip(self._layers, state.past, strict=True):
+            x, kept = layer(exact.keep(x), before)
+            past.append(kept)
+        size = self.config.codebook_size
+        share = exact.counts(self._heads(x, rows=used * size).unflatten(-1, (used, size)))  # [B, S, K', V]
+        probabilities = (share / share.sum(-1, keepdim=True)).float().transpose(1, 2)
+        return probabilities, State(tuple(past), state.offset + frames)
+
+    def step(self, previous: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """previous [B, K'], the codes of the frame before (NO_CODE before the first) -> probabilities [B, K', V]."""
+        probabilities, state = self.read(previous[..., None], state)
+        return probabilities[:, :, 0], state
+
+    def probabilities(self, codes: Tensor, state: State | None = None, block: int = 64) -> Tensor:
+        """codes [B, K', T], all known -> probabilities [B, K', T, V] of each frame: those of `step`, to the bit."""
+        return in_blocks(self.read, codes, state, block)
+
+
+class _ExactLinear:
+    def __init__(self, weight: Tensor, bias: Tensor, unit: float = 1.0) -> None:
+        self.weight, self.bias = exact.weight(weight, unit), exact.weight(bias, unit)
+
+    def __call__(self, x: Tensor, rows: int | None = None) -> Tensor:
+        return exact.linear(x, self.weight[:rows], self.bias[:rows])
+
+
+class _ExactNorm:
+    def __init__(self, state: Mapping[str, Tensor], name: str) -> None:
+        self.scale, self.bias = exact.weight(state[f"{name}.weight"]), exact.weight(state[f"{name}.bias"])
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return exact.layer_norm(x, self.scale, self.bias, eps=1e-5)
+
+
+class _ExactLayer:
+    """`Layer` on the grid. What it keeps of the past is keys and values [2, B, H, P, D/H], not what they come from."""
+
+    def __init__(self, config: EntropyLMConfig, state: Mapping[str, Tensor], name: str) -> None:
+        self.num_heads, self.past_context = config.num_heads, config.past_context
+        attention = f"{name}.self_attn"
+        self.in_proj = _ExactLinear(state[f"{attention}.in_proj_weight"], state[f"{attention}.in_proj_bias"])
+        names = (f"{attention}.out_proj", f"{name}.linear1", f"{name}.linear2")
+        linears = [_ExactLinear(state[f"{name}.weight"], state[f"{name}.bias"]) for name in names]
+        self.out_proj, self.linear1, self.linear2 = linears
+        self.norm1, self.norm2 = (_ExactNorm(state, f"{name}.{norm}") for norm in ("norm1", "norm2"))
+
+    def start(self, batch: int) -> Tensor:
+        """Keys and values of the zero vector before the first frame."""
+        zero = torch.zeros(batch, 1, self.in_proj.weight.shape[1], dtype=torch.float64)
+        return self._heads(zero)[1:]
+
+    def __call__(self, x: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
+        """x [B, S, D] -> output [B, S, D], the past of the next call."""
+        projected = self._heads(x)  # [3, B, H, S, D/H]
+        known = torch.cat([past, projected[1:]], dim=3)  # [2, B, H, P + S, D/H]
+        hidden = ~visible(x.shape[1], known.shape[3], self.past_context)
+        heard = exact.attend(projected[0], known[0], known[1], hidden)
+        x = self.norm1(x + exact.keep(self.out_proj(heard.transpose(1, 2).flatten(2))))
+        x = self.norm2(x + exact.keep(self.linear2(exact.gelu(self.linear1(x)))))
+        return x, known[:, :, :, -self.past_context :]
+
+    def _heads(self, x: Tensor) -> Tensor:
+        split = exact.keep(self.in_proj(x)).unflatten(-1, (3, self.num_heads, -1))  # [B, S, 3, H, D/H]
+        return split.permute(2, 0, 3, 1, 4)
+
+
 Reader = Callable[[Tensor, State | None], tuple[Tensor, State]]
 
 
@@ -170,7 +268,7 @@ def shifted(codes: Tensor, before: Tensor | None = None) -> Tensor:
 
 
 def _softmax(logits: Tensor) -> Tensor:
-    """Over the last dimension of [B, K, S, V], laid out as EnCodec's [B, V, K, S], which is how its sums are ordered."""
+    """Over the last dimension of [B, K, S, V], laid out as EnCodec's [B, V, K, S]: so are its sums ordered."""
     return torch.softmax(logits.permute(0, 3, 1, 2), dim=1).permute(0, 2, 3, 1)
 
 

@@ -12,12 +12,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from audiogen_cli.errors import ModelError
 from audiogen_cli.models.entropy import (
     ENCODEC_LM_24KHZ,
     ENCODEC_LM_48KHZ,
     NO_CODE,
     EntropyLM,
     EntropyLMConfig,
+    ExactEntropyLM,
     shifted,
 )
 
@@ -32,7 +34,7 @@ def tiny(config: EntropyLMConfig = TINY) -> EntropyLM:
     return lm
 
 
-def codes_of(lm: EntropyLM, frames: int, batch: int = 1, seed: int = 0) -> Tensor:
+def codes_of(lm: EntropyLM | ExactEntropyLM, frames: int, batch: int = 1, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     shape = (batch, lm.config.num_codebooks, frames)
     return torch.randint(0, lm.config.codebook_size, shape, generator=generator)
@@ -68,6 +70,44 @@ def test_a_frame_is_predicted_from_those_before_it_and_none_beyond_the_context()
         expected = torch.zeros(20, dtype=torch.bool)
         expected[frame + 1 : frame + 1 + TINY.past_context + 1] = True
         assert torch.equal(differs, expected)
+
+
+@pytest.mark.parametrize("config", [TINY, dataclasses.replace(TINY, codebook_size=100, dim=40, num_heads=5)])
+def test_exact_blocks_batches_and_steps_give_equal_bits(config: EntropyLMConfig) -> None:
+    lm = ExactEntropyLM(tiny(config))
+    codes = codes_of(lm, 40, batch=3)
+    slow = stepped(lm, codes)
+    for block in (1, 3, 7, 64):
+        assert torch.equal(lm.probabilities(codes, block=block), slow)
+    for row in range(3):
+        assert torch.equal(lm.probabilities(codes[row : row + 1]), slow[row : row + 1])
+    torch.testing.assert_close(slow.sum(-1), torch.ones(slow.shape[:-1]))
+
+
+def test_exact_streams_go_on_from_their_state() -> None:
+    lm = ExactEntropyLM(tiny())
+    codes = codes_of(lm, 30)
+    previous = shifted(codes)
+    first, state = lm.read(previous[..., :13])
+    second, state = lm.read(previous[..., 13:], state)
+    assert state.offset == 30 and all(past.shape[3] == TINY.past_context for past in state.past)
+    assert torch.equal(torch.cat([first, second], dim=2), lm.probabilities(codes))
+
+
+def test_exact_probabilities_cost_next_to_nothing() -> None:
+    lm = tiny(dataclasses.replace(TINY, codebook_size=256, dim=64, num_heads=4, num_layers=4, past_context=30))
+    codes = codes_of(lm, 80)
+    floating, exact = lm.probabilities(codes).double(), ExactEntropyLM(lm).probabilities(codes).double()
+    bits = (floating * (floating / exact.clamp_min(2.0**-23)).log2()).sum(-1)  # a coder floors them likewise
+    assert floating.amax() > 0.2 and bits.mean().abs() < 1e-4
+
+
+def test_weights_that_overflow_the_grid_are_refused() -> None:
+    for value in (1e6, math.nan):
+        lm = tiny()
+        lm.layers[0].linear1.weight.data[3, 2] = value  # type: ignore[union-attr,index]
+        with pytest.raises(ModelError, match="too large"):
+            ExactEntropyLM(lm)
 
 
 def test_fewer_codebooks_than_the_model_has_may_be_given() -> None:
