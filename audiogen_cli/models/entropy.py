@@ -198,7 +198,7 @@ class ExactEntropyLM:
         probabilities, state = self.read(previous[..., None], state)
         return probabilities[:, :, 0], state
 
-    def probabilities(self, codes: Tensor, block: int = 64) -> Tensor:
+    def probabilities(self, codes: Tensor, block: int = 32) -> Tensor:
         """codes [B, K', T], a whole stream -> probabilities [B, K', T, V]: those of `step`, to the bit."""
         return in_blocks(self.read, codes, block)
 
