@@ -66,7 +66,7 @@ _KEYS: dict[str, tuple[str, type, int]] = {
     "checksum": ("crc32", int, 2**32 - 1),
 }
 _REQUIRED = ("model", "length", "codebooks", "lm")
-_MAY_BE_ZERO = ("lm", "checksum")
+_MAY_BE_ZERO = ("checksum",)
 
 
 def write_header(file: IO[bytes], header: Header) -> None:
@@ -108,14 +108,14 @@ def read_header(file: IO[bytes]) -> Header:
 def _parsed(values: Any) -> Header:
     if not isinstance(values, dict):
         raise InputError("its header is damaged: it is no JSON object; fetch or compress it again.")
-    found = {name: values[key] for name, (key, _, _) in _KEYS.items() if values.get(key) is not None}
+    found: dict[str, Any] = {name: values[key] for name, (key, _, _) in _KEYS.items() if values.get(key) is not None}
     for name in _REQUIRED:
         if name not in found:
             raise InputError(f"its header is damaged: it lacks '{_KEYS[name][0]}'; fetch or compress it again.")
     for name, value in found.items():
         key, kind, largest = _KEYS[name]
         smallest = 0 if name in _MAY_BE_ZERO else 1
-        if type(value) is not kind or (kind is int and not smallest <= value <= largest):
+        if type(value) is not kind or (kind is int and not smallest <= int(value) <= largest):
             raise InputError(f"its header is damaged: '{key}' cannot be {_short(value)}; fetch or compress it again.")
     return Header(**found)
 
