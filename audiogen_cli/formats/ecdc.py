@@ -115,7 +115,7 @@ def _parsed(values: Any) -> Header:
     for name, value in found.items():
         key, kind, largest = _KEYS[name]
         smallest = 0 if name in _MAY_BE_ZERO else 1
-        if type(value) is not kind or (kind is int and not smallest <= int(value) <= largest):
+        if type(value) is not kind or (type(value) is int and not smallest <= value <= largest):
             raise InputError(f"its header is damaged: '{key}' cannot be {_short(value)}; fetch or compress it again.")
     return Header(**found)
 

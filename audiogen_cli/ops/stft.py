@@ -16,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-
 _NOISE_BLOCK = 64  # frames drawn from one seed
 
 
