@@ -87,9 +87,9 @@ class Codec(nn.Module):
         """A block of codes [B, K', t >= 0] -> the samples [B, C, n >= 0] that are now certain, and the state."""
         context, hop = _context(self.decoder_context), self.hop_length
         waveform, state = stream_overlapping(self.decode_from, codes, state, last, context, frame_length=hop)
-        return codes.new_empty(
-            codes.shape[0], self.channels, 0, dtype=torch.float32
-        ) if waveform is None else waveform, state
+        if waveform is None:
+            waveform = torch.empty(codes.shape[0], self.channels, 0, device=codes.device)
+        return waveform, state
 
     def decode_from(self, codes: Tensor, first_frame: int) -> Tensor:
         """`decode` of a sound that begins with frame `first_frame` of another; differs where a decoder draws noise."""
