@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from audiogen_cli.hub.foreign import Layout, Parts
     from audiogen_cli.models.codec import Codec
     from audiogen_cli.models.decoding import Sampling
+    from audiogen_cli.models.entropy import EntropyLM
     from audiogen_cli.models.lm import LM
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -234,7 +235,7 @@ def convert(
     force: bool = False,
     listener: download.Listener | None = None,
 ) -> None:
-    """Writes a model in our own layout, safetensors and no pickle; of a codec alone, a checkpoint (hub/checkpoint.py).
+    """Writes a model in our own layout, safetensors and no pickle; of a codec or an entropy model alone, a checkpoint.
 
     dtype: of the language model; "auto" keeps its own. padding: see `load`. The folder appears when all of it is
     written. Raises OutputError when it is there already, or the disk refuses.
@@ -243,10 +244,10 @@ def convert(
 
     from audiogen_cli.hub import checkpoint
 
-    codec = _codec_alone(name, listener)
-    if codec is not None:
+    alone = _part_alone(name, listener)
+    if alone is not None:
         with _new(folder, force) as beside:
-            checkpoint.save(beside, codec, {"model": name})
+            checkpoint.save(beside, alone, {"model": name})
         return
     entry = find(name, listener)
     model = _loaded(entry, "cpu", None if dtype == "auto" else getattr(torch, dtype), padding)
@@ -339,13 +340,13 @@ def _is_codec(folder: Path) -> bool:
     return foreign.recognise(folder) is None and foreign.has_codec(folder)
 
 
-def _codec_alone(name: str, listener: download.Listener | None) -> Codec | None:
-    """The codec when `name` is a file or folder of one, or a repository of one."""
+def _part_alone(name: str, listener: download.Listener | None) -> Codec | EntropyLM | None:
+    """The codec when `name` is a file or folder of one, or a repository of one; or the entropy model in a file."""
     from audiogen_cli.hub import foreign
 
     place = Path(name)
     if place.is_file() and foreign.has_codec(place):
-        return foreign.load_codec(place)
+        return foreign.load_alone(place)
     if not place.exists() and name not in _shelved():
         place = download.fetch(*repository(name), listener)
     return foreign.load_codec(place) if _is_codec(place) else None
@@ -358,8 +359,7 @@ def _parts(entry: Entry, place: str, dtype: torch.dtype | None, padding: Padding
     if entry.layout is not None:
         folder = entry.folder
         return foreign.load(folder, entry.layout, entry.text or folder, entry.codec or folder, dtype, padding)
-    kinds = tuple(kind for kind in checkpoint.KINDS if kind != "lm")
-    codec: Any = checkpoint.load(entry.folder / "codec", place, expect=kinds)
+    codec: Any = checkpoint.load(entry.folder / "codec", place, expect=checkpoint.CODECS)
     lm: Any = checkpoint.load(entry.folder / "lm", place, expect=("lm",), dtype=dtype)
     return foreign.Parts(codec, lm, T5Conditioner.load(entry.folder / "text", "cpu"))
 

@@ -27,6 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from audiogen_cli.errors import InputError
 from audiogen_cli.ops import exact
 from audiogen_cli.ops.transformer import gaussian, sinusoids
 
@@ -107,32 +108,35 @@ class EntropyLM(nn.Module):
         Returns the logits [B, K', S, V] of those S frames, and the state with which to go on.
         """
         state = state or self.start(previous.shape[0])
-        x: Tensor = sum(emb(1 + previous[:, k]) for k, emb in zip(range(previous.shape[1]), self.emb, strict=False))
+        used = _used(previous, self.config)
+        x: Tensor = sum(emb(1 + previous[:, k]) for k, emb in zip(range(used), self.emb, strict=False))
         position = torch.arange(state.offset, state.offset + x.shape[1], device=x.device)
         x = self.norm_in(x) + sinusoids(position, self.config.dim).to(x.dtype)  # [B, S, D]
         past = []
         for layer, before in zip(self.layers, state.past, strict=True):
             x, kept = layer(x, before)
             past.append(kept)
-        heads = zip(range(previous.shape[1]), self.heads, strict=False)
+        heads = zip(range(used), self.heads, strict=False)
         return torch.stack([head(x) for _, head in heads], dim=1), State(tuple(past), state.offset + x.shape[1])
 
     @torch.no_grad()
+    def read(self, previous: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """As `forward`, but probabilities [B, K', S, V]. Blocks of frames equal `step` but for the last bits: they are
+        for measuring, not for coding."""
+        logits, state = self(previous, state)
+        return _softmax(logits), state
+
     def step(self, previous: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """previous [B, K'], the codes of the frame before (NO_CODE before the first) -> probabilities [B, K', V].
 
         To the bit what the `encodec` package computes for B = 1, when torch runs as many threads on both sides.
         """
-        logits, state = self(previous[..., None], state)
-        return _softmax(logits)[:, :, 0], state
+        probabilities, state = self.read(previous[..., None], state)
+        return probabilities[:, :, 0], state
 
-    @torch.no_grad()
-    def probabilities(self, codes: Tensor, state: State | None = None, block: int = 256) -> Tensor:
-        """codes [B, K', T], all known -> probabilities [B, K', T, V] of each frame given those before it.
-
-        Equal to `step` but for the last bits: for measuring, not for coding.
-        """
-        return in_blocks(self._read, codes, state, block)
+    def probabilities(self, codes: Tensor, block: int = 256) -> Tensor:
+        """codes [B, K', T], a whole stream -> probabilities [B, K', T, V] of each frame given those before it."""
+        return in_blocks(self.read, codes, block)
 
     def loss(self, codes: Tensor, offset: int = 0, frame_mask: Tensor | None = None) -> Tensor:
         """Cross-entropy [K'] in nats per code of codes [B, K', T]; frame_mask: bool [B, T], True where a frame is
@@ -142,10 +146,6 @@ class EntropyLM(nn.Module):
         if frame_mask is None:
             return each.mean(dim=(0, 2))
         return (each * frame_mask[:, None]).sum(dim=(0, 2)) / frame_mask.sum().clamp_min(1)
-
-    def _read(self, previous: Tensor, state: State | None) -> tuple[Tensor, State]:
-        logits, state = self(previous, state)
-        return _softmax(logits), state
 
     @torch.no_grad()
     def _init_weights(self) -> None:
@@ -181,7 +181,7 @@ class ExactEntropyLM:
         Returns the probabilities [B, K', S, V] of those frames in float32, and the state with which to go on.
         """
         state = state or self.start(previous.shape[0])
-        used, frames = previous.shape[1:]
+        used, frames = _used(previous, self.config), previous.shape[2]
         x = torch.stack([emb[1 + previous[:, k]] for k, emb in zip(range(used), self._emb, strict=False)]).sum(0)
         x = self._norm_in(x) + exact.sinusoids(state.offset, frames, self.config.dim)  # [B, S, D]
         past = []
@@ -198,9 +198,9 @@ class ExactEntropyLM:
         probabilities, state = self.read(previous[..., None], state)
         return probabilities[:, :, 0], state
 
-    def probabilities(self, codes: Tensor, state: State | None = None, block: int = 64) -> Tensor:
-        """codes [B, K', T], all known -> probabilities [B, K', T, V] of each frame: those of `step`, to the bit."""
-        return in_blocks(self.read, codes, state, block)
+    def probabilities(self, codes: Tensor, block: int = 64) -> Tensor:
+        """codes [B, K', T], a whole stream -> probabilities [B, K', T, V]: those of `step`, to the bit."""
+        return in_blocks(self.read, codes, block)
 
 
 class _ExactLinear:
@@ -267,15 +267,23 @@ def shifted(codes: Tensor, before: Tensor | None = None) -> Tensor:
     return torch.cat([first[..., None], codes[..., :-1]], dim=-1)
 
 
+def _used(previous: Tensor, config: EntropyLMConfig) -> int:
+    """K'. Raises InputError for codes [B, K', S] that the model does not know."""
+    if previous.ndim != 3 or not 1 <= previous.shape[1] <= config.num_codebooks:
+        expected = f"[batch, 1 to {config.num_codebooks}, frames]"
+        raise InputError(f"the entropy model was given codes of the shape {list(previous.shape)}; give {expected}.")
+    return previous.shape[1]
+
+
 def _softmax(logits: Tensor) -> Tensor:
     """Over the last dimension of [B, K, S, V], laid out as EnCodec's [B, V, K, S]: so are its sums ordered."""
     return torch.softmax(logits.permute(0, 3, 1, 2), dim=1).permute(0, 2, 3, 1)
 
 
-def in_blocks(read: Reader, codes: Tensor, state: State | None, block: int) -> Tensor:
+def in_blocks(read: Reader, codes: Tensor, block: int) -> Tensor:
     """Probabilities [B, K, T, V] of all frames of `codes` [B, K, T], `block` frames at a time."""
     previous = shifted(codes)
-    found = []
+    state, found = None, []
     for piece in previous.split(block, dim=-1):
         probabilities, state = read(piece, state)
         found.append(probabilities)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from audiogen_cli.errors import ModelError
+from audiogen_cli.errors import InputError, ModelError
 from audiogen_cli.models.entropy import (
     ENCODEC_LM_24KHZ,
     ENCODEC_LM_48KHZ,
@@ -113,7 +113,10 @@ def test_weights_that_overflow_the_grid_are_refused() -> None:
 def test_fewer_codebooks_than_the_model_has_may_be_given() -> None:
     lm = tiny()
     codes = codes_of(lm, 6)[:, :2]
-    assert lm.probabilities(codes).shape == (1, 2, 6, 16)
+    for model in (lm, ExactEntropyLM(lm)):
+        assert model.probabilities(codes).shape == (1, 2, 6, 16)
+        with pytest.raises(InputError, match="1 to 3"):
+            model.probabilities(codes.repeat(1, 2, 1))
 
 
 def test_the_loss_is_minus_the_logarithm_of_the_probabilities() -> None:
