@@ -5,14 +5,14 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
 from audiogen_cli.cli import console, options
-from audiogen_cli.cli.batches import STDIO, Job, plan
+from audiogen_cli.cli.batches import Job, plan
 from audiogen_cli.errors import AudiolmError, InputError, ModelError, OutputError
 
 if TYPE_CHECKING:
@@ -42,12 +42,11 @@ Output = Annotated[
 
 
 class Done(NamedTuple):
-    """One file that went well. source_size: in bytes; elapsed: in seconds."""
+    """One file that went well. sound_size: bytes of the sound file; elapsed: seconds that it took."""
 
     name: str
     summary: Summary
-    source_size: int
-    target_size: int
+    sound_size: int
     elapsed: float
 
 
@@ -105,7 +104,7 @@ def compress(
     num_codebooks = pipeline.codebooks_for(codec.codec, kbps)
     entropy = _entropy_model(codec) if lm else None
 
-    def run(source: Path | IO[bytes], sink: IO[bytes]) -> Generator[Progress, None, Summary]:
+    def run(job: Job, source: Path | IO[bytes], sink: IO[bytes]) -> Generator[Progress, None, Summary]:
         return pipeline.compress(codec, source, sink, num_codebooks, entropy)
 
     _carry_out(jobs, run, as_json, force)
@@ -157,9 +156,9 @@ def decompress(
 
     models = _Models(model, device)
 
-    def run(source: Path | IO[bytes], sink: IO[bytes]) -> Generator[Progress, None, Summary]:
-        kind = file_format or _format_of(sink.name)
-        with open(source, "rb") if isinstance(source, Path) else _kept(source) as file:
+    def run(job: Job, source: Path | IO[bytes], sink: IO[bytes]) -> Generator[Progress, None, Summary]:
+        kind = file_format or _format_of(job.target)
+        with _opened(source) as file:
             header = read_header(file)
             codec, entropy = models.of(header)
             return (yield from pipeline.decompress(header, file, sink, codec.codec, entropy, restore, bit_depth, kind))
@@ -189,3 +188,169 @@ class _Models:
         if header.lm and name not in self._entropy:
             self._entropy[name] = _entropy_model(codec)
         return codec, self._entropy[name] if header.lm else None
+
+
+def _loaded(model: str, device: options.Device) -> NamedCodec:
+    from audiogen_cli.hub import catalog, codecs
+
+    with console.fetching() as listener, console.waiting("loading the codec"):
+        return codecs.load(model, catalog.resolve_device(device), listener)
+
+
+def _entropy_model(codec: NamedCodec) -> EntropyModel:
+    from audiogen_cli.hub import codecs
+    from audiogen_cli.pipelines import entropy
+
+    lm = codecs.load_entropy_lm(codec)
+    return entropy.as_published(lm) if codec.is_published else entropy.exact(lm)
+
+
+def _check_stdout(jobs: Sequence[Job], as_json: bool) -> None:
+    if all(job.target is not None for job in jobs):
+        return
+    if len(jobs) > 1:
+        raise OutputError("stdout takes one file; name a folder with -o instead.")
+    if as_json:
+        raise InputError("--json and the file cannot share stdout; name a file with -o.")
+    if typer.get_binary_stream("stdout").isatty():
+        raise InputError("a terminal cannot show these bytes; send them on with |, or name a file with -o.")
+
+
+Run = Callable[[Job, Path | IO[bytes], IO[bytes]], "Generator[Progress, None, Summary]"]
+
+
+def _carry_out(jobs: Sequence[Job], run: Run, as_json: bool, force: bool) -> None:
+    """Does one job after the other; with many, a failure is told and the rest goes on. Exits as the first failure."""
+    done, failures = list[Done](), list[int]()
+    for job in jobs:
+        try:
+            done.append(_done(job, run, force))
+        except Exception as error:
+            if len(jobs) == 1:
+                raise _named(job, error) from error
+            failures.append(_told(_named(job, error)))
+        else:
+            _report(job, done[-1], as_json)
+    if done:
+        _table(done)
+    if failures:
+        console.say(f"{len(failures)} of {len(jobs)} files failed.")
+        raise typer.Exit(failures[0])
+
+
+def _done(job: Job, run: Run, force: bool) -> Done:
+    if job.problem is not None:
+        raise job.problem
+    watch = console.Stopwatch()
+    with _source(job) as source, _sink(job, force) as sink:
+        summary = _watched(run(job, source, sink), job.name, watch)
+        sizes = {source.stat().st_size if isinstance(source, Path) else source.seek(0, 2), sink.tell()}
+    [sound_size] = sizes - {summary.size} or sizes
+    return Done(job.name, summary, sound_size, watch.seconds)
+
+
+@contextmanager
+def _source(job: Job) -> Iterator[Path | IO[bytes]]:
+    """A file; stdin as one that can be searched."""
+    if job.source is not None:
+        yield job.source
+        return
+    with tempfile.TemporaryFile() as kept:
+        shutil.copyfileobj(typer.get_binary_stream("stdin"), kept)
+        kept.seek(0)
+        yield kept
+
+
+@contextmanager
+def _sink(job: Job, force: bool) -> Iterator[IO[bytes]]:
+    """A file that appears when it is complete; stdout gets nothing before that either."""
+    from audiogen_cli.data.files import output_error, replacing
+
+    if job.target is None:
+        with tempfile.TemporaryFile() as kept:
+            yield kept
+            kept.seek(0)
+            shutil.copyfileobj(kept, typer.get_binary_stream("stdout"))
+        return
+    try:
+        job.target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise output_error(job.target, error) from error
+    with replacing(job.target, force) as file:
+        yield file
+
+
+def _watched(steps: Generator[Progress, None, Summary], name: str, watch: console.Stopwatch) -> Summary:
+    """Runs a pipeline to its end behind a progress bar."""
+    try:
+        step = next(steps)
+        with console.progress(name, step.total) as show:
+            while True:
+                show(step.seconds, watch.pace(step.seconds))
+                step = next(steps)
+    except StopIteration as stop:
+        summary: Summary = stop.value
+        return summary
+
+
+def _named(job: Job, error: Exception) -> Exception:
+    """The same error, saying which file it is about."""
+    if not isinstance(error, AudiolmError) or job.name in str(error):
+        return error
+    return type(error)(f"{job.name}: {error}")
+
+
+def _told(error: Exception) -> int:
+    from audiogen_cli.cli.main import report
+
+    return report(error)
+
+
+def _report(job: Job, done: Done, as_json: bool) -> None:
+    if as_json:
+        console.result_json({"path": str(job.target)} | _figures(done))
+    elif job.target is not None:
+        console.result(str(job.target))
+
+
+def _figures(done: Done) -> dict[str, Any]:
+    """bytes and kbps: of the .ecdc file; ratio: how many times smaller than the sound file it is."""
+    seconds = done.summary.seconds
+    return {
+        "source": done.name,
+        "seconds": round(seconds, 3),
+        "bytes": done.summary.size,
+        "kbps": round(done.summary.kbps, 3),
+        "ratio": round(done.sound_size / done.summary.size, 2),
+        "times_real_time": round(seconds / max(done.elapsed, 1e-9), 2),
+    }
+
+
+def _table(done: Sequence[Done]) -> None:
+    rows = [tuple(str(value) for value in _figures(each).values()) for each in done[:_SHOWN]]
+    if len(done) > 1:
+        rows.append(tuple(str(value) for value in _figures(_total(done)).values()))
+    console.table(("file", "seconds", "bytes", "kbps", "ratio", "times real time"), rows, remark=True)
+
+
+def _total(done: Sequence[Done]) -> Done:
+    seconds, size = sum(each.summary.seconds for each in done), sum(each.summary.size for each in done)
+    summary = done[0].summary._replace(seconds=seconds, size=size)
+    sound_size, elapsed = sum(each.sound_size for each in done), sum(each.elapsed for each in done)
+    return Done(f"{len(done)} files", summary, sound_size, elapsed)
+
+
+def _opened(source: Path | IO[bytes]) -> AbstractContextManager[IO[bytes]]:
+    if not isinstance(source, Path):
+        return nullcontext(source)
+    try:
+        return open(source, "rb")
+    except OSError as error:
+        raise InputError(f"cannot read {source}: {error.strerror or error}; check the path.") from error
+
+
+def _format_of(target: Path | None) -> Literal["wav", "flac"]:
+    suffix = target.suffix.lower() if target is not None else ".wav"
+    if suffix not in (".wav", ".flac"):
+        raise OutputError(f"cannot tell the format of {target}; let the name end in .wav or .flac.")
+    return "wav" if suffix == ".wav" else "flac"

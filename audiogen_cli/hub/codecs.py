@@ -11,6 +11,7 @@ from audiogen_cli.errors import ModelError
 from audiogen_cli.hub import catalog, checkpoint, download, encodec, foreign
 from audiogen_cli.hub.known import KNOWN
 from audiogen_cli.models.codec import Codec
+from audiogen_cli.models.entropy import EntropyLM
 
 # The original files' models are on the Hub as well, in transformers' layout.
 ON_HUB: Mapping[str, str] = {name: f"facebook/{name}" for name in encodec.PRESETS}
@@ -18,7 +19,7 @@ CODEC_KINDS = tuple(kind for kind, (_, cls) in checkpoint.KINDS.items() if issub
 
 
 class NamedCodec(NamedTuple):
-    """name: what a stream calls it, so that it is found again. place: the folder or file that it came from."""
+    """name: what a stream calls it, so that it is found again. place: its file, or the folder of the model whose part it is."""
 
     name: str
     codec: Codec
@@ -35,13 +36,30 @@ def load(name: str, device: str = "cpu", listener: download.Listener | None = No
 
     Raises ModelError when there is none, CheckpointError when it is damaged.
     """
+    bundled = catalog.bundled()
+    if name in bundled:
+        return _loaded(name, bundled[name].folder, device)
     place = Path(name)
-    if not place.exists() and name not in catalog.bundled():
-        place = _fetched(ON_HUB.get(name, name), listener)
-        return _loaded(name.rpartition("/")[2] if ON_HUB.get(name.rpartition("/")[2]) else name, place, device)
-    if name in catalog.bundled():
-        return _loaded(name, catalog.bundled()[name].folder / "codec", device)
-    return _loaded(_published_name(place) or place.resolve().name, place, device)
+    if place.exists():
+        return _loaded(_published_name(place) or place.resolve().name, place, device)
+    short = name.rpartition("/")[2]
+    return _loaded(short if short in ON_HUB else name, _fetched(ON_HUB.get(name, name), listener), device)
+
+
+def load_entropy_lm(codec: NamedCodec) -> EntropyLM:
+    """Its entropy model: `encodec_lm_24khz*.th` beside a file of EnCodec, the folder `entropy` beside a folder `codec`.
+
+    Raises ModelError when there is none, or it was trained on the codes of another codec.
+    """
+    place = codec.place
+    beside = encodec.entropy_lm_beside(place) if place.is_file() else place / "entropy"
+    if beside is None or not beside.exists():
+        raise ModelError(f"there is no entropy model beside the codec in {place}; leave out --lm, or put one there.")
+    lm: Any = encodec.load_entropy_lm(beside) if place.is_file() else checkpoint.load(beside, expect=("entropy-lm",))
+    made_for = lm.config.codec_fingerprint
+    if made_for and made_for != codec.codec.fingerprint():
+        raise ModelError(f"the entropy model {beside} is of another codec than {codec.name}; put its own one there.")
+    return lm.eval()
 
 
 def can_be_found(name: str) -> bool:
@@ -50,12 +68,11 @@ def can_be_found(name: str) -> bool:
 
 
 def _loaded(name: str, place: Path, device: str) -> NamedCodec:
-    """Ours is a folder with a `config.json` and safetensors, or such a folder in `codec` beside other parts."""
     if foreign.has_codec(place):
         codec: Any = foreign.load_codec(place)
     elif place.is_dir():
-        own = place / "codec" if (place / "codec").is_dir() else place
-        codec = checkpoint.load(own, expect=CODEC_KINDS)
+        codec = checkpoint.load(place / "codec" if (place / "codec").is_dir() else place, expect=CODEC_KINDS)
+        place = place if (place / "codec").is_dir() else place.resolve().parent
     else:
         raise ModelError(f"{place} is no codec; name a model, a folder, or a .th file of EnCodec.")
     return NamedCodec(name, codec.to(device).eval(), place)
