@@ -19,7 +19,7 @@ CODEC_KINDS = tuple(kind for kind, (_, cls) in checkpoint.KINDS.items() if issub
 
 
 class NamedCodec(NamedTuple):
-    """name: what a stream calls it, so that it is found again. place: its file, or the folder of the model whose part it is."""
+    """name: what a stream calls it, so that it is found again. place: its file, or the folder of its model."""
 
     name: str
     codec: Codec

@@ -46,7 +46,8 @@ def main() -> None:
             record(folder / "a.wav", minutes)
             for command, source, target in (("compress", "a.wav", "a.ecdc"), ("decompress", "a.ecdc", "b.wav")):
                 peak, elapsed = measured(command, folder / source, "-o", folder / target, "--force", *model)
-                print(f"{command} {minutes:g} min: peak {peak:.0f} MB, {elapsed:.0f} s", flush=True)
+                sys.stdout.write(f"{command} {minutes:g} min: peak {peak:.0f} MB, {elapsed:.0f} s\n")
+                sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -68,7 +68,9 @@ def packed(codec: NamedCodec, source: Path, lm: EntropyModel | None = None, code
     return sink.getvalue()
 
 
-def unpacked(codec: NamedCodec, data: bytes, lm: EntropyModel | None = None, restore: bool = True) -> tuple[Tensor, int]:
+def unpacked(
+    codec: NamedCodec, data: bytes, lm: EntropyModel | None = None, restore: bool = True
+) -> tuple[Tensor, int]:
     source, sink = io.BytesIO(data), io.BytesIO()
     header = ecdc.read_header(source)
     pipeline.check_codec(header, codec)
@@ -134,11 +136,10 @@ def test_blocks_and_files_on_disk_make_no_difference(monkeypatch: pytest.MonkeyP
     assert packed(codec, path, lm) == before
 
 
-def test_entropy_coding_saves_what_the_model_knows() -> None:
-    """Sure of itself and never asked whether it is right, the model costs as much as it is wrong; flat, it is neutral."""
-    codec, path = tiny(PLAIN), wav(Path("a.wav"), noise(30_000), 600)
+def test_a_model_that_knows_nothing_costs_nothing() -> None:
+    codec, path = tiny(PLAIN), wav(Path("a.wav"), noise(3_000), 600)
     plain, flat = (len(packed(codec, path, lm)) for lm in (None, entropy.exact(tiny_lm(codec, 0.0))))
-    assert abs(flat - plain) < 0.01 * plain
+    assert abs(flat - plain) < 0.01 * plain + 5
 
 
 def test_a_header_says_where_a_stream_comes_from() -> None:
