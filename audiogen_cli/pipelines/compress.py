@@ -26,6 +26,7 @@ from audiogen_cli.data.blocks import BlockWriter, fitted, reading, resampled
 from audiogen_cli.errors import InputError, ModelError
 from audiogen_cli.formats.arithmetic import min_bits
 from audiogen_cli.formats.ecdc import (
+    MAX_CHANNELS,
     Checksum,
     CodeReader,
     CodeWriter,
@@ -77,14 +78,15 @@ class Summary(NamedTuple):
 def codebooks_for(codec: Codec, kbps: float | None) -> int:
     """The most codebooks that keep to so many kbps before entropy coding; None: 6, or all there are if that is less.
 
-    Raises InputError when not even one does, or all of them make far less.
+    Raises InputError when not even one does, or all of them make less.
     """
     each = codec.frame_rate * code_bits(codec) / 1000  # kbps
-    wanted = kbps if kbps is not None else max(DEFAULT_KBPS, each)
-    if not 0.999 * each <= wanted <= 1.001 * each * codec.num_codebooks and kbps is not None:
-        most = each * codec.num_codebooks
-        raise InputError(f"this codec cannot make {wanted:g} kbps; ask for {each:g} to {most:g} with --kbps.")
-    return min(codec.num_codebooks, int(wanted / each + 0.001))
+    most = each * codec.num_codebooks
+    if kbps is None:
+        kbps = min(max(DEFAULT_KBPS, each), most)
+    if not 0.999 * each <= kbps <= 1.001 * most:
+        raise InputError(f"this codec cannot make {kbps:g} kbps; ask for {each:g} to {most:g} with --kbps.")
+    return min(codec.num_codebooks, int(kbps / each + 0.001))
 
 
 def code_bits(codec: Codec) -> int:
@@ -123,7 +125,7 @@ def compress(
             kind_of(model),
             model.fingerprint(),
             sound.rate,
-            sound.channels,
+            min(sound.channels, MAX_CHANNELS),
             sound.length,
         )
         header = replace(header, checksum=checksum.of(header))
