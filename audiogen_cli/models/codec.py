@@ -70,6 +70,7 @@ class Codec(nn.Module):
 
         state: None at the start, then whatever the call before returned. last: the waveform ends with this block. All
         codes together are `encode` of the whole waveform, up to rounding; models/streaming.py makes a loop of it.
+        Where a context is given, each step works through it on both sides once more, so make the blocks long.
         Raises ModelError when the codec needs the whole waveform.
         """
 

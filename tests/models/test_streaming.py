@@ -63,10 +63,17 @@ CODECS = {
 def codec(request):
     torch.manual_seed(0)
     made = CODECS[request.param]().eval()
-    for name, buffer in made.named_buffers():
-        if name.endswith(".embed"):
-            buffer.normal_(std=0.1)
+    place_codebooks(made.mono if isinstance(made, StereoEncodec) else made)
     return made
+
+
+@torch.no_grad()
+def place_codebooks(codec):
+    """Entries among the latents: far from them, every frame would have the same code."""
+    latents = codec.encoder(noise(codec, 200 * codec.hop_length, 1))[0].T
+    for stage in codec.quantizer.stages:
+        stage.embed.copy_(latents[torch.randperm(len(latents))[: len(stage.embed)]])
+        latents = latents - stage.decode(stage.encode(latents))
 
 
 def noise(codec, length, batch=2):
@@ -111,9 +118,10 @@ def test_blocks_of_any_size_say_what_the_whole_says(codec):
 
 def test_steps_by_hand_say_what_the_whole_says_and_keep_a_state_that_does_not_grow(codec):
     rng, hop = random.Random(1), codec.hop_length
-    waveform = noise(codec, 120 * hop + 7, batch=1)
+    waveform = noise(codec, 80 * hop + 7, batch=1)
     codes, states = by_hand(codec.encode_step, cut(waveform, rng, hop))
     assert torch.equal(codes, codec.encode(waveform))
+    assert all(len(stage.unique()) > 3 for stage in codes.unbind(1))
     assert_flat(states)
     decoded, states = by_hand(codec.decode_step, cut(codes, rng, 1))
     with torch.no_grad():
@@ -144,6 +152,25 @@ def test_a_sound_of_one_step_is_the_whole_sound_to_the_bit(codec):
     codes = codec.encode(noise(codec, 20 * codec.hop_length))
     with torch.no_grad():
         assert torch.equal(joined(decode_blocks(codec, codes.split(3, dim=-1))), codec.decode(codes))
+
+
+def test_a_block_may_be_written_over_once_it_is_taken(codec):
+    """As those who read a file block by block into one buffer do."""
+    waveform, buffer = noise(codec, 30 * codec.hop_length), torch.empty(2, codec.channels, 7)
+
+    def blocks():
+        for start in range(0, waveform.shape[-1], 7):
+            block = waveform[..., start : start + 7]
+            yield buffer[..., : block.shape[-1]].copy_(block)
+
+    def step(block, state, last):
+        output = codec.encode_step(buffer[..., : block.shape[-1]].copy_(block), state, last)
+        buffer.zero_()
+        return output
+
+    codes = codec.encode(waveform)
+    assert torch.equal(joined(encode_blocks(codec, blocks(), frames_per_step=4)), codes)
+    assert torch.equal(by_hand(step, waveform.split(7, dim=-1))[0], codes)
 
 
 def test_fewer_codebooks(codec):
