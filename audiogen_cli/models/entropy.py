@@ -18,7 +18,6 @@ which depends on the shapes of the matrices. So there are two ways to run the sa
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -27,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from audiogen_cli.errors import InputError
+from audiogen_cli.errors import InputError, ModelError
 from audiogen_cli.ops import exact
 from audiogen_cli.ops.transformer import gaussian, sinusoids
 
@@ -159,16 +158,21 @@ class ExactEntropyLM:
     """The weights of an `EntropyLM`, computed on a grid and on the CPU: any blocks and batches give the same bits."""
 
     def __init__(self, lm: EntropyLM) -> None:
-        """Raises ModelError when the weights are too large for exact sums."""
+        """Raises ModelError when the model or its weights are too large for exact sums."""
         self.config = lm.config
+        if lm.config.dim > exact.WIDEST or lm.config.past_context >= exact.MOST_KEYS:
+            raise ModelError(
+                f"an entropy model is computed exactly up to width {exact.WIDEST} and fewer than {exact.MOST_KEYS} "
+                "frames of the past; train a smaller one."
+            )
         state = {name: tensor.detach().cpu() for name, tensor in lm.state_dict().items()}
         count = lm.config.num_codebooks
-        self._emb = [exact.keep(state[f"emb.{k}.weight"]) for k in range(count)]
+        self._emb = [exact.keep(exact.weight(state[f"emb.{k}.weight"])) for k in range(count)]
         self._norm_in = _ExactNorm(state, "norm_in")
         self._layers = [_ExactLayer(lm.config, state, f"layers.{i}") for i in range(lm.config.num_layers)]
         weight, bias = (torch.cat([state[f"heads.{k}.{name}"] for k in range(count)]) for name in ("weight", "bias"))
-        octaves = math.log2(math.e)  # the exponents of 2, not of e
-        self._heads = _ExactLinear(weight.double() * octaves, bias.double() * octaves, unit=exact.OCTAVE)
+        weight, bias = weight.double() * exact.LOG2_E, bias.double() * exact.LOG2_E  # exponents of 2, not of e
+        self._heads = _ExactLinear(weight, bias, unit=exact.OCTAVE)
 
     def start(self, batch: int = 1) -> State:
         """Before the first frame."""
@@ -198,7 +202,7 @@ class ExactEntropyLM:
         probabilities, state = self.read(previous[..., None], state)
         return probabilities[:, :, 0], state
 
-    def probabilities(self, codes: Tensor, block: int = 64) -> Tensor:
+    def probabilities(self, codes: Tensor, block: int = 32) -> Tensor:
         """codes [B, K', T], a whole stream -> probabilities [B, K', T, V]: those of `step`, to the bit."""
         return in_blocks(self.read, codes, block)
 

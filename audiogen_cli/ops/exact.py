@@ -20,6 +20,8 @@ from audiogen_cli.errors import ModelError
 
 GRID_BITS, WEIGHT_BITS, COUNT_BITS = 12, 16, 22
 LARGEST = 256.0  # what goes between operations is cut here: 20 bits and a sign
+WIDEST, MOST_KEYS = 1024, 2048  # of a norm, and of attention
+LOG2_E = 1.4426950408889634  # written out: a library's logarithm may differ in its last bit
 OCTAVE = 1024  # steps of an exponent's table to a factor of 2
 _LAST = COUNT_BITS * OCTAVE  # where 2^-x has become less than one part in 2^22
 
@@ -48,7 +50,7 @@ def linear(x: Tensor, w: Tensor, bias: Tensor) -> Tensor:
 
 
 def layer_norm(x: Tensor, scale: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """Over the last dimension, up to 1024 wide: squares of 2 * 21 bits, summed."""
+    """Over the last dimension, up to WIDEST: squares of 2 * 21 bits, summed."""
     x = keep(x)
     x = x - snap(x.sum(-1, keepdim=True) / x.shape[-1])
     variance = (x * x).sum(-1, keepdim=True) / x.shape[-1]
@@ -76,9 +78,9 @@ def counts(exponent: Tensor, hidden: Tensor | None = None) -> Tensor:
 def attend(query: Tensor, keys: Tensor, values: Tensor, hidden: Tensor) -> Tensor:
     """query [B, H, S, D/H], keys and values [B, H, P + S, D/H], hidden bool [S, P + S] -> [B, H, S, D/H].
 
-    Scores have 20 + 20 bits, sums of 2^22 * values 22 + 20 and those of the number of keys, which stays below 2^11.
+    Scores have 20 + 20 bits, shares times values 22 + 20, and fewer than MOST_KEYS keys are seen: 11 more.
     """
-    scale = OCTAVE * math.log2(math.e) / math.sqrt(query.shape[-1])
+    scale = OCTAVE * LOG2_E / math.sqrt(query.shape[-1])
     share = counts((query @ keys.transpose(-2, -1)).mul_(scale), hidden)
     return keep((share @ values) / share.sum(-1, keepdim=True))
 

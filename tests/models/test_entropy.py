@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 import sys
 import types
@@ -102,12 +103,32 @@ def test_exact_probabilities_cost_next_to_nothing() -> None:
     assert floating.amax() > 0.2 and bits.mean().abs() < 1e-4
 
 
+def test_exact_probabilities_are_a_format_and_stay_as_they_are() -> None:
+    """Streams written with these bits must be read with them, by any later version and on any machine."""
+    lm = tiny(dataclasses.replace(TINY, dim=24, num_heads=3))
+    for index, parameter in enumerate(lm.parameters()):
+        numbers = torch.arange(parameter.numel()) * 7919 + 104729 * index
+        parameter.data = ((numbers % 509 - 254) / 512).view_as(parameter) + (0.5 if parameter.dim() == 1 else 0.0)
+    codes = torch.arange(3 * 40).mul(37).remainder(16).view(1, 3, 40)
+    found = (ExactEntropyLM(lm).probabilities(codes) * 2.0**40).long()
+    digest = hashlib.sha256(found.contiguous().numpy().tobytes()).hexdigest()
+    assert found.float().std() > 2.0**34
+    assert digest[:16] == "093e9ea09344f8e9"
+
+
+def test_a_model_too_large_for_the_grid_is_refused() -> None:
+    for size in ({"dim": 1026, "num_heads": 2}, {"past_context": 2048}):
+        with pytest.raises(ModelError, match="train a smaller one"):
+            ExactEntropyLM(tiny(dataclasses.replace(TINY, num_layers=1, **size)))
+
+
 def test_weights_that_overflow_the_grid_are_refused() -> None:
-    for value in (1e6, math.nan):
-        lm = tiny()
-        lm.layers[0].linear1.weight.data[3, 2] = value  # type: ignore[union-attr,index]
-        with pytest.raises(ModelError, match="too large"):
-            ExactEntropyLM(lm)
+    for name in ("layers.0.linear1.weight", "emb.1.weight", "heads.2.bias"):
+        for value in (1e6, math.nan):
+            lm = tiny()
+            lm.state_dict()[name].view(-1)[3] = value
+            with pytest.raises(ModelError, match="too large"):
+                ExactEntropyLM(lm)
 
 
 def test_fewer_codebooks_than_the_model_has_may_be_given() -> None:
