@@ -59,6 +59,8 @@ def load_entropy_lm(codec: NamedCodec) -> EntropyLM:
     made_for = lm.config.codec_fingerprint
     if made_for and made_for != codec.codec.fingerprint():
         raise ModelError(f"the entropy model {beside} is of another codec than {codec.name}; put its own one there.")
+    if lm.config.num_codebooks < codec.codec.num_codebooks or lm.config.codebook_size != codec.codec.codebook_size:
+        raise ModelError(f"the entropy model {beside} does not know all codes of {codec.name}; put its own one there.")
     return lm.eval()
 
 
