@@ -14,6 +14,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from audiogen_cli.errors import ModelError
+from audiogen_cli.ops.streaming import State, stream_overlapping
+
 
 class CodecOutput(NamedTuple):
     """One training pass. waveform: [B, C, N]; codes: [B, K, T]; commitment: scalar, summed over the stages.
@@ -28,13 +31,19 @@ class CodecOutput(NamedTuple):
 
 
 class Codec(nn.Module):
-    """Base class. A subclass sets the attributes below and writes `encode`, `decode` and `forward`."""
+    """Base class. A subclass sets the attributes below and writes `encode`, `decode` and `forward`.
+
+    encoder_context, decoder_context: how many frames to either side a frame of codes, or the samples of a frame, depend
+        on. None: on all of them; then `encode_step` and `decode_step` are the subclass's to write, or it cannot stream.
+    """
 
     sample_rate: int
     channels: int
     hop_length: int
     num_codebooks: int
     codebook_size: int
+    encoder_context: int | None = None
+    decoder_context: int | None = None
 
     @property
     def frame_rate(self) -> float:
@@ -54,6 +63,38 @@ class Codec(nn.Module):
     def forward(self, waveform: Tensor, num_codebooks: int | None = None) -> CodecOutput:
         raise NotImplementedError
 
+    def encode_step(
+        self, waveform: Tensor, state: State, last: bool, num_codebooks: int | None = None
+    ) -> tuple[Tensor, State]:
+        """A block [B, C, n >= 0] of a longer waveform -> the codes [B, K, t >= 0] that are now certain, and the state.
+
+        state: None at the start, then whatever the call before returned. last: the waveform ends with this block. All
+        codes together are `encode` of the whole waveform, up to rounding; models/streaming.py makes a loop of it.
+        Raises ModelError when the codec needs the whole waveform.
+        """
+
+        def encode(piece: Tensor, first: int) -> Tensor:
+            return self.encode(piece, num_codebooks)
+
+        context, hop = _context(self.encoder_context), self.hop_length
+        codes, state = stream_overlapping(encode, waveform, state, last, context, per_frame=hop)
+        if codes is None:
+            kept = self.num_codebooks if num_codebooks is None else num_codebooks
+            codes = torch.empty(waveform.shape[0], kept, 0, dtype=torch.int64, device=waveform.device)
+        return codes, state
+
+    def decode_step(self, codes: Tensor, state: State, last: bool) -> tuple[Tensor, State]:
+        """A block of codes [B, K', t >= 0] -> the samples [B, C, n >= 0] that are now certain, and the state."""
+        context, hop = _context(self.decoder_context), self.hop_length
+        waveform, state = stream_overlapping(self.decode_from, codes, state, last, context, frame_length=hop)
+        return codes.new_empty(
+            codes.shape[0], self.channels, 0, dtype=torch.float32
+        ) if waveform is None else waveform, state
+
+    def decode_from(self, codes: Tensor, first_frame: int) -> Tensor:
+        """`decode` of a sound that begins with frame `first_frame` of another; differs where a decoder draws noise."""
+        return self.decode(codes)
+
     def codebooks(self) -> Tensor:
         """[K, V, D], what the codes stand for."""
         raise NotImplementedError
@@ -62,3 +103,9 @@ class Codec(nn.Module):
     def fingerprint(self) -> str:
         """Twelve hex digits that name the meaning of the codes. A language model stores those of its codec."""
         return hashlib.sha256(self.codebooks().detach().half().cpu().numpy().tobytes()).hexdigest()[:12]
+
+
+def _context(frames: int | None) -> int:
+    if frames is None:
+        raise ModelError("this codec needs the whole sound; encode or decode it in one piece.")
+    return frames

@@ -19,6 +19,7 @@ from audiogen_cli.errors import InputError, ModelError
 from audiogen_cli.models.codec import Codec, CodecOutput
 from audiogen_cli.ops.conv import fold_weight_norm
 from audiogen_cli.ops.seanet import SEANetConfig, SEANetDecoder, SEANetEncoder
+from audiogen_cli.ops.streaming import State, stream
 from audiogen_cli.quantizers.choice import QuantizerChoice
 from audiogen_cli.quantizers.rvq import RVQConfig
 
@@ -94,6 +95,17 @@ class Encodec(Codec):
     def decode(self, codes: Tensor) -> Tensor:
         self._refuse_if_scaled("decode_scaled")
         return self._synthesize(codes)
+
+    def encode_step(
+        self, waveform: Tensor, state: State, last: bool, num_codebooks: int | None = None
+    ) -> tuple[Tensor, State]:
+        self._refuse_if_scaled("encode_scaled")
+        latent, state = stream(self.encoder, waveform, state, last)
+        return self.quantizer.encode(latent, num_codebooks), state
+
+    def decode_step(self, codes: Tensor, state: State, last: bool) -> tuple[Tensor, State]:
+        self._refuse_if_scaled("decode_scaled")
+        return stream(self.decoder, self.quantizer.decode(codes), state, last)
 
     @torch.no_grad()
     def encode_scaled(self, waveform: Tensor, num_codebooks: int | None = None) -> ScaledCodes:
@@ -171,6 +183,20 @@ class StereoEncodec(Codec):
             raise InputError(f"codes have the shape {list(codes.shape)}; give [batch, codebooks, frames].")
         self._each(codes.shape[1])
         return torch.cat([self.mono.decode(codes[:, c::2]) for c in (0, 1)], dim=1)
+
+    def encode_step(
+        self, waveform: Tensor, state: State, last: bool, num_codebooks: int | None = None
+    ) -> tuple[Tensor, State]:
+        each = self._each(num_codebooks or self.num_codebooks)
+        sides = state or (None, None)
+        steps = [self.mono.encode_step(waveform[:, c : c + 1], sides[c], last, each) for c in (0, 1)]
+        return torch.stack([codes for codes, _ in steps], dim=2).flatten(1, 2), [state for _, state in steps]
+
+    def decode_step(self, codes: Tensor, state: State, last: bool) -> tuple[Tensor, State]:
+        self._each(codes.shape[1])
+        sides = state or (None, None)
+        steps = [self.mono.decode_step(codes[:, c::2], sides[c], last) for c in (0, 1)]
+        return torch.cat([waveform for waveform, _ in steps], dim=1), [state for _, state in steps]
 
     def forward(self, waveform: Tensor, num_codebooks: int | None = None) -> CodecOutput:
         each = self._each(num_codebooks or self.num_codebooks)

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from audiogen_cli.models.codec import Codec, CodecOutput
-from audiogen_cli.ops.stft import frame_stft, griffin_lim, mel_filter_bank, overlap_add
+from audiogen_cli.ops.stft import frame_noise, frame_stft, griffin_lim, mel_filter_bank, overlap_add
 from audiogen_cli.quantizers.choice import QuantizerChoice
 from audiogen_cli.quantizers.rvq import RVQConfig
 
@@ -68,6 +68,20 @@ class SpectralConfig:
     @property
     def synthesis_hop(self) -> int:
         return self.hop_length // self.subframes
+
+    @property
+    def encoder_context(self) -> int:
+        """Frames to either side that the codes of a frame depend on."""
+        beyond = max((n_fft - hop + 1) // 2 for n_fft, hop in zip(self.analysis_ffts, self.analysis_hops, strict=True))
+        return -(-beyond // self.hop_length) + self.encoder_layers * (self.kernel_size // 2)
+
+    @property
+    def decoder_context(self) -> int:
+        """Frames to either side that the samples of a frame depend on."""
+        iterations = self.griffin_lim_iterations if self.phase == "griffin-lim" else 0
+        overlapping = (iterations + 1) * -(-self.synthesis_fft // self.synthesis_hop)
+        subframes = self.subframe_layers * (self.kernel_size // 2) + overlapping
+        return (1 + self.decoder_layers) * (self.kernel_size // 2) + -(-subframes // self.subframes)
 
     @property
     def analysis_features(self) -> int:
@@ -151,13 +165,14 @@ class SpectralDecoder(nn.Module):
         self.head = nn.Linear(config.subframe_dim, config.channels * parts * config.bins)
         self.skip = nn.Linear(config.latent_dim, config.subframes * config.channels * config.bins)
 
-    def forward(self, latent: Tensor) -> Tensor:
-        """latent [B, D, T] -> waveform [B, C, T * hop_length]."""
+    def forward(self, latent: Tensor, first_frame: int = 0) -> Tensor:
+        """latent [B, D, T] -> waveform [B, C, T * hop_length]; first_frame: of a longer sound that this is a part of."""
         level, phase = self.spectrum(latent)
         if phase is not None:
             return self.synthesize(level, phase)
-        magnitude = self.textured(self.magnitude(level)).flatten(0, 1)
-        waveform = griffin_lim(magnitude, self.config.synthesis_hop, self.config.griffin_lim_iterations, momentum=0.0)
+        config, first = self.config, first_frame * self.config.subframes
+        magnitude = self.textured(self.magnitude(level), first).flatten(0, 1)
+        waveform = griffin_lim(magnitude, config.synthesis_hop, config.griffin_lim_iterations, 0.0, first)
         return waveform.reshape(*level.shape[:2], -1)
 
     def spectrum(self, latent: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -177,13 +192,13 @@ class SpectralDecoder(nn.Module):
         magnitude = level.clamp_max(2.0).exp() * (self.config.synthesis_fft / 4.0)
         return torch.where(level < LOG_FLOOR + 0.5, torch.zeros_like(magnitude), magnitude)
 
-    def textured(self, magnitude: Tensor) -> Tensor:
+    def textured(self, magnitude: Tensor, first_frame: int = 0) -> Tensor:
         """Magnitudes [..., F, T'] that fluctuate as those of noise do, around the medians that were learned.
 
         The bins of noise are Rayleigh distributed; magnitudes fitted to them are smooth, and sound like a buzz. The
-        fluctuation is the same each time.
+        fluctuation is the same each time: that of a frame depends on its number alone.
         """
-        uniform = torch.rand(magnitude.shape[-2:], generator=torch.Generator().manual_seed(1)).clamp_min(1e-9)
+        uniform = frame_noise(*magnitude.shape[-2:], first_frame, stream=1).clamp_min(1e-9)
         rayleigh = (-2.0 * uniform.log()).sqrt() / math.sqrt(2.0 * math.log(2.0))  # its median is 1
         return magnitude * rayleigh.to(magnitude)
 
@@ -198,6 +213,8 @@ class SpectralCodec(Codec):
         super().__init__()
         self.config = config
         self.sample_rate, self.channels, self.hop_length = config.sample_rate, config.channels, config.hop_length
+        self.num_codebooks, self.codebook_size = config.num_codebooks, config.codebook_size
+        self.encoder_context, self.decoder_context = config.encoder_context, config.decoder_context
         self.encoder = SpectralEncoder(config)
         self.quantizer = config.quantizer.build(
             RVQConfig(
@@ -215,7 +232,11 @@ class SpectralCodec(Codec):
         return self.quantizer.encode(self.encoder(waveform), num_codebooks)
 
     def decode(self, codes: Tensor) -> Tensor:
-        return self.decoder(self.quantizer.decode(codes))
+        return self.decode_from(codes, 0)
+
+    def decode_from(self, codes: Tensor, first_frame: int) -> Tensor:
+        """`decode` of codes that follow `first_frame` others."""
+        return self.decoder(self.quantizer.decode(codes), first_frame)
 
     def forward(self, waveform: Tensor, num_codebooks: int | None = None) -> CodecOutput:
         """Without predicted phases, the waveform has the input's: it differs from it in its magnitudes alone."""

@@ -11,18 +11,22 @@ at the end by what completes the last frame, so that N samples make exactly ceil
     frame 2             [2 3 4 e]                           [3 4 p e]
 
 A transposed convolution makes `T * stride + span - stride` samples of T frames; the same padding is cut off again.
-Shapes are [B, C, N] throughout.
+Shapes are [B, C, N] throughout. Both layers also work block by block, as ops/streaming.py says.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
+
+from audiogen_cli.errors import ModelError
+from audiogen_cli.ops.streaming import joined
 
 Norm = Literal["weight_norm", "time_group_norm", "none"]
 PadMode = Literal["reflect", "constant", "replicate"]
@@ -57,6 +61,14 @@ def pad(signal: Tensor, left: int, right: int, mode: PadMode) -> Tensor:
     return padded[..., : padded.shape[-1] - missing]
 
 
+class ConvTail(NamedTuple):
+    """State of a convolution. signal: the latest samples; start: where in it the next frame begins, None while the
+    padding on the left is still to come."""
+
+    signal: Tensor
+    start: int | None
+
+
 class PaddedConv1d(nn.Module):
     """[B, in_channels, N] -> [B, out_channels, ceil(N / stride)] for every N >= 1."""
 
@@ -80,6 +92,33 @@ class PaddedConv1d(nn.Module):
         completing = -signal.shape[-1] % self.stride
         return self.norm(self.conv(pad(signal, self.left, self.right + completing, self.pad_mode)))
 
+    def stream(self, signal: Tensor, state: ConvTail | None, last: bool) -> tuple[Tensor, ConvTail]:
+        """One block. Raises ModelError where the norm averages over the whole sound."""
+        _refuse_norm(self.norm)
+        signal, start = joined(state.signal if state else None, signal), state.start if state else None
+        if start is None:
+            if last or signal.shape[-1] < self._mirrored:
+                whole = self.forward(signal) if last and signal.shape[-1] else self._nothing(signal)
+                return whole, ConvTail(signal, None)
+            signal, start = pad(signal, self.left, 0, self.pad_mode), 0
+        if last:
+            completing = (start + self.left - signal.shape[-1]) % self.stride
+            signal = pad(signal, 0, self.right + completing, self.pad_mode)
+        frames = max(0, (signal.shape[-1] - start - self.left - self.right) // self.stride)
+        end = start + frames * self.stride
+        made = self.conv(signal[..., start : end + self.left + self.right]) if frames else self._nothing(signal)
+        kept = max(0, min(end, signal.shape[-1] - self._mirrored))
+        return made, ConvTail(signal[..., kept:].clone(), end - kept)
+
+    @property
+    def _mirrored(self) -> int:
+        """How many of the first and of the last samples the padding is made of."""
+        farthest = max(self.left, self.right + self.stride - 1)
+        return {"reflect": farthest + 1, "replicate": 1, "constant": 0}[self.pad_mode]
+
+    def _nothing(self, signal: Tensor) -> Tensor:
+        return signal.new_empty(signal.shape[0], self.conv.out_channels, 0)
+
 
 class TrimmedConvTranspose1d(nn.Module):
     """[B, in_channels, T] -> [B, out_channels, T * stride]."""
@@ -88,6 +127,7 @@ class TrimmedConvTranspose1d(nn.Module):
         self, in_channels: int, out_channels: int, kernel_size: int, style: ConvStyle, stride: int = 1
     ) -> None:
         super().__init__()
+        self.stride = stride
         self.left, self.right = _sides(kernel_size - stride, style.causal, style.trim_right_ratio)
         self.conv = nn.ConvTranspose1d(in_channels, out_channels, kernel_size, stride)
         self.norm = _normalize(self.conv, style.norm)
@@ -96,12 +136,33 @@ class TrimmedConvTranspose1d(nn.Module):
         surplus = self.norm(self.conv(signal))  # [B, out_channels, left + T * stride + right]
         return surplus[..., self.left : surplus.shape[-1] - self.right]
 
+    def stream(self, signal: Tensor, state: tuple[Tensor, int] | None, last: bool) -> tuple[Tensor, tuple[Tensor, int]]:
+        """One block. State: the earlier frames that later samples hear, and how much of the left is still to be cut.
+
+        Raises ModelError where the norm averages over the whole sound.
+        """
+        _refuse_norm(self.norm)
+        heard = -(-(self.left + self.right) // self.stride)
+        earlier, cut = state or (signal.new_zeros(*signal.shape[:2], heard), self.left)
+        frames = torch.cat([earlier, signal], dim=-1)
+        if not signal.shape[-1] and (state is None or not last):
+            return signal.new_empty(signal.shape[0], self.conv.out_channels, 0), (frames, cut)
+        surplus = self.conv(frames)  # what lies before `heard` frames is known already, what lies after is unfinished
+        surplus = surplus[..., heard * self.stride : frames.shape[-1] * self.stride + (self.left if last else 0)]
+        now = min(cut, surplus.shape[-1])
+        return surplus[..., now:], (frames[..., frames.shape[-1] - heard :].clone(), cut - now)
+
 
 def fold_weight_norm(module: nn.Module) -> None:
     """Replaces, in place, every g and v inside `module` by the weight they stand for: same output, less work."""
     for part in list(module.modules()):
         if isinstance(part, (nn.Conv1d, nn.ConvTranspose1d)) and parametrize.is_parametrized(part, "weight"):
             parametrize.remove_parametrizations(part, "weight")
+
+
+def _refuse_norm(norm: nn.Module) -> None:
+    if not isinstance(norm, nn.Identity):
+        raise ModelError("the network's norm averages over the whole sound; encode or decode it segment by segment.")
 
 
 def _sides(total: int, causal: bool, ratio: float) -> tuple[int, int]:

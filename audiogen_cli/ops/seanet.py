@@ -5,6 +5,8 @@
 
 The width doubles at every stride. Layers keep the numbers that published checkpoints give them:
 `encoder.N` here is their `encoder.model.N` (AudioCraft) and `encoder.layers.N` (transformers).
+
+Block by block: `stream(SEANetEncoder(...), block, state, last)` of ops/streaming.py, causal or not.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from audiogen_cli.ops.conv import ConvStyle, Norm, PaddedConv1d, PadMode, TrimmedConvTranspose1d
+from audiogen_cli.ops.streaming import State, stream_sum
 
 _AT_LEAST_ONE = (
     *("channels", "dimension", "num_filters", "kernel_size", "last_kernel_size", "residual_kernel_size"),
@@ -110,6 +113,9 @@ class ResidualBlock(nn.Module):
     def forward(self, signal: Tensor) -> Tensor:
         return self.shortcut(signal) + self.block(signal)
 
+    def stream(self, signal: Tensor, state: State, last: bool) -> tuple[Tensor, State]:
+        return stream_sum([self.shortcut, self.block], signal, state, last)
+
 
 class ResidualLSTM(nn.Module):
     """x -> x + LSTM(x) along time, from a zero state. [B, width, T] -> [B, width, T]."""
@@ -121,6 +127,14 @@ class ResidualLSTM(nn.Module):
     def forward(self, signal: Tensor) -> Tensor:
         frames = signal.permute(2, 0, 1)  # [T, B, width]
         return (self.lstm(frames)[0] + frames).permute(1, 2, 0)
+
+    def stream(self, signal: Tensor, state: State, last: bool) -> tuple[Tensor, State]:
+        """One block. State: hidden and cell state of all layers, [num_layers, B, width] each."""
+        if not signal.shape[-1]:
+            return signal, state
+        frames = signal.permute(2, 0, 1)
+        output, state = self.lstm(frames, state)
+        return (output + frames).permute(1, 2, 0), state
 
 
 def _encoder_layers(config: SEANetConfig) -> Iterator[nn.Module]:

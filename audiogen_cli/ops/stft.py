@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+_NOISE_BLOCK = 64  # frames drawn from one seed
+
 
 def stft(
     waveform: Tensor, n_fft: int, hop_length: int, window_length: int | None = None, center: bool = True
@@ -58,15 +60,18 @@ def overlap_add(spectrum: Tensor, hop_length: int) -> Tensor:
     return total[:, kept] / envelope[:, kept].clamp_min(1e-8)
 
 
-def griffin_lim(magnitude: Tensor, hop_length: int, iterations: int = 32, momentum: float = 0.99) -> Tensor:
+def griffin_lim(
+    magnitude: Tensor, hop_length: int, iterations: int = 32, momentum: float = 0.99, first_frame: int = 0
+) -> Tensor:
     """magnitude [B, F, T] -> waveform [B, T * hop_length] whose `frame_stft` has nearly those magnitudes.
 
     The fast Griffin-Lim algorithm (Perraudin et al. 2013, algorithm 2; alpha is `momentum`): back and forth between
     waveform and spectrum, keeping the phase found and the magnitude wanted. It starts from the same random phases
-    always, so that the result is a function of the magnitudes alone.
+    always, so that the result is a function of the magnitudes alone. first_frame: which frame of a longer sound the
+    first one is; then a sample depends on `(iterations + 1) * ceil(n_fft / hop_length)` frames to either side.
     """
     n_fft = 2 * (magnitude.shape[-2] - 1)
-    start = torch.rand(magnitude.shape[-2:], generator=torch.Generator().manual_seed(0)) * (2 * math.pi)
+    start = frame_noise(*magnitude.shape[-2:], first_frame, stream=0) * (2 * math.pi)
     phases = torch.polar(torch.ones_like(magnitude), start.to(magnitude).expand_as(magnitude).contiguous())
     before = torch.zeros_like(phases)
     for _ in range(iterations):
@@ -74,6 +79,17 @@ def griffin_lim(magnitude: Tensor, hop_length: int, iterations: int = 32, moment
         ahead = found + momentum * (found - before)
         phases, before = ahead / ahead.abs().clamp_min(1e-12), found
     return overlap_add(magnitude * phases, hop_length)
+
+
+def frame_noise(bins: int, frames: int, first_frame: int, stream: int) -> Tensor:
+    """Uniform in [0, 1), [bins, frames]: what a frame gets depends on its number and on `stream` (0 or 1) alone."""
+    end, block = first_frame + frames, _NOISE_BLOCK
+    drawn = [
+        torch.rand(block, bins, generator=torch.Generator().manual_seed(2 * number + stream))
+        for number in range(first_frame // block, -(-end // block))
+    ]
+    skipped = first_frame % block
+    return torch.cat(drawn)[skipped : skipped + frames].T.contiguous()
 
 
 def _fold(windows: Tensor, length: int, hop_length: int) -> Tensor:

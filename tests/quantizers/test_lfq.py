@@ -62,5 +62,5 @@ def test_many_bits_are_taken_in_parts_whose_entropies_add_up() -> None:
 
 @pytest.mark.parametrize("options", [{"codebook_size": 1000}, {"codebook_size": 1}, {"soft_clamp": 0.5}])
 def test_senseless_settings_are_refused(options: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="must be|needs"):
+    with pytest.raises(ValueError, match=r"must be|needs"):
         LFQConfig(**({"num_codebooks": 2, "codebook_size": 16, "dim": 4} | options))  # type: ignore[arg-type]
