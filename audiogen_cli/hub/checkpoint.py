@@ -20,9 +20,11 @@ from torch import Tensor, nn
 
 from audiogen_cli.config import from_dict, nearest, to_dict
 from audiogen_cli.errors import CheckpointError, OutputError
+from audiogen_cli.hub.soundstream import SoundStream
 from audiogen_cli.hub.tables import WEIGHTS, Safetensors, fill, only_for_training
 from audiogen_cli.models.encodec import Encodec, EncodecConfig, StereoEncodec
 from audiogen_cli.models.lm import LM, LMConfig
+from audiogen_cli.models.soundstream import SoundStreamConfig
 from audiogen_cli.models.spectral import SpectralCodec, SpectralConfig
 
 FORMAT = 1
@@ -31,6 +33,7 @@ KINDS: dict[str, tuple[type[Any], type[nn.Module]]] = {
     "encodec": (EncodecConfig, Encodec),
     "encodec-stereo": (EncodecConfig, StereoEncodec),
     "lm": (LMConfig, LM),
+    "soundstream": (SoundStreamConfig, SoundStream),
     "spectral": (SpectralConfig, SpectralCodec),
 }
 

@@ -3,13 +3,13 @@
     waveform [B, C, N] --convolutions, attention--> latent [B, D, T] --quantizer--> codes [B, K, T]
     codes --quantizer--> [B, D, T] --attention, transposed convolutions--> waveform [B, C, T * hop]
 
-The settings and their names are those of `SoundStream` in audiolm-pytorch. What it adds to the paper: local attention on
-either side of the quantizer, and by choice a GateLoop after each block, squeeze and excitation inside the residual units,
-grouped, lookup-free and finite scalar quantizers. The paper's denoising is a condition on the encoder's output and the
-decoder's input (FiLM, 1709.07871).
+The settings and their names are those of `SoundStream` in audiolm-pytorch. What it adds to the paper: local attention
+on either side of the quantizer, and by choice a GateLoop after each block, squeeze and excitation inside the residual
+units, grouped, lookup-free and finite scalar quantizers. The paper's denoising is a condition on the encoder's output
+and the decoder's input (FiLM, 1709.07871).
 
-A frame that N does not fill is completed with padding, and what is decoded is cut to N by the caller. Everything is causal
-but for reflection at the beginning: with `pad_mode` "constant" no frame sees later samples at all.
+A frame that N does not fill is completed with padding, and what is decoded is cut to N by the caller. Everything is
+causal but for reflection at either end: with `pad_mode` "constant" no frame sees later samples at all.
 """
 
 from __future__ import annotations

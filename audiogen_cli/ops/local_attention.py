@@ -2,9 +2,9 @@
 
     x += attention(norm(x));    x += feedforward(norm(x))
 
-Queries and keys are normalised and scaled by 8, each head's output is gated by its own frame, and the feed-forward is a
-GEGLU (2002.05202). Distance is heard by rotary positions that fade with it (xPos, 2212.10554), or by a bias that a small
-network makes of it. Work and memory grow with the number of frames, not with its square:
+Queries and keys are normalised and scaled by 8, each head's output is gated by its own frame, and the feed-forward is
+a GEGLU (2002.05202). Distance is heard by rotary positions that fade with it (xPos, 2212.10554), or by a bias that a
+small network makes of it. Work and memory grow with the number of frames, not with its square:
 
     queries [b], b = min(window, T) at a time  x  keys [window + b], those of the block and of the window before it
 """
