@@ -17,15 +17,29 @@ if TYPE_CHECKING:
     from audiogen_cli.errors import AudiolmError
     from audiogen_cli.hub.catalog import load
     from audiogen_cli.models.decoding import finish
+    from audiogen_cli.models.streaming import decode_blocks, encode_blocks
     from audiogen_cli.pipelines.generate import continue_audio, generate
 
 __version__ = "0.1.0"
 
-__all__ = ["AudiolmError", "__version__", "continue_audio", "finish", "generate", "load", "read", "write"]
+__all__ = [
+    "AudiolmError",
+    "__version__",
+    "continue_audio",
+    "decode_blocks",
+    "encode_blocks",
+    "finish",
+    "generate",
+    "load",
+    "read",
+    "write",
+]
 
 _HOMES = {
     "AudiolmError": "audiogen_cli.errors",
     "continue_audio": "audiogen_cli.pipelines.generate",
+    "decode_blocks": "audiogen_cli.models.streaming",
+    "encode_blocks": "audiogen_cli.models.streaming",
     "finish": "audiogen_cli.models.decoding",
     "generate": "audiogen_cli.pipelines.generate",
     "load": "audiogen_cli.hub.catalog",

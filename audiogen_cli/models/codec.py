@@ -70,6 +70,7 @@ class Codec(nn.Module):
 
         state: None at the start, then whatever the call before returned. last: the waveform ends with this block. All
         codes together are `encode` of the whole waveform, up to rounding; models/streaming.py makes a loop of it.
+        Where a context is given, each step works through it on both sides once more, so make the blocks long.
         Raises ModelError when the codec needs the whole waveform.
         """
 
@@ -87,9 +88,9 @@ class Codec(nn.Module):
         """A block of codes [B, K', t >= 0] -> the samples [B, C, n >= 0] that are now certain, and the state."""
         context, hop = _context(self.decoder_context), self.hop_length
         waveform, state = stream_overlapping(self.decode_from, codes, state, last, context, frame_length=hop)
-        return codes.new_empty(
-            codes.shape[0], self.channels, 0, dtype=torch.float32
-        ) if waveform is None else waveform, state
+        if waveform is None:
+            waveform = torch.empty(codes.shape[0], self.channels, 0, device=codes.device)
+        return waveform, state
 
     def decode_from(self, codes: Tensor, first_frame: int) -> Tensor:
         """`decode` of a sound that begins with frame `first_frame` of another; differs where a decoder draws noise."""

@@ -166,7 +166,7 @@ class SpectralDecoder(nn.Module):
         self.skip = nn.Linear(config.latent_dim, config.subframes * config.channels * config.bins)
 
     def forward(self, latent: Tensor, first_frame: int = 0) -> Tensor:
-        """latent [B, D, T] -> waveform [B, C, T * hop_length]; first_frame: of a longer sound that this is a part of."""
+        """latent [B, D, T], which begins with frame `first_frame` of a sound -> waveform [B, C, T * hop_length]."""
         level, phase = self.spectrum(latent)
         if phase is not None:
             return self.synthesize(level, phase)
@@ -198,7 +198,7 @@ class SpectralDecoder(nn.Module):
         The bins of noise are Rayleigh distributed; magnitudes fitted to them are smooth, and sound like a buzz. The
         fluctuation is the same each time: that of a frame depends on its number alone.
         """
-        uniform = frame_noise(*magnitude.shape[-2:], first_frame, stream=1).clamp_min(1e-9)
+        uniform = frame_noise(magnitude.shape[-2], magnitude.shape[-1], first_frame, stream=1).clamp_min(1e-9)
         rayleigh = (-2.0 * uniform.log()).sqrt() / math.sqrt(2.0 * math.log(2.0))  # its median is 1
         return magnitude * rayleigh.to(magnitude)
 

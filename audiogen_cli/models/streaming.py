@@ -3,9 +3,13 @@
     for codes in encode_blocks(codec, blocks): ...      [B, C, n] of any n each  ->  [B, K, t]
     for sound in decode_blocks(codec, codes): ...       [B, K, t] of any t each  ->  [B, C, m]
 
-All that comes out, joined, is `codec.encode` (`codec.decode`) of all that went in, joined. How the input is cut does not
-matter, not even to the last bit: the codec is always given the same steps of `frames_per_step` frames. For live sound,
-where each block's codes are wanted at once, call `codec.encode_step` and `codec.decode_step` with the state by hand.
+All that comes out, joined, is `codec.encode` (`codec.decode`) of all that went in, joined. Where the input is cut makes
+no difference, not even to the last bit: the codec is always given the same steps of `frames_per_step` frames. A sound
+of one step is the whole sound; beyond, steps and whole are the same sums, which matrix products of other sizes may
+round otherwise in the last bit of float32.
+
+For live sound, where what is certain is wanted at once, call `codec.encode_step` and `codec.decode_step` with the state
+by hand, on blocks of any size.
 """
 
 from __future__ import annotations

@@ -145,7 +145,7 @@ class TrimmedConvTranspose1d(nn.Module):
         heard = -(-(self.left + self.right) // self.stride)
         earlier, cut = state or (signal.new_zeros(*signal.shape[:2], heard), self.left)
         frames = torch.cat([earlier, signal], dim=-1)
-        if not signal.shape[-1] and (state is None or not last):
+        if not signal.shape[-1] and not (last and state and self.left):
             return signal.new_empty(signal.shape[0], self.conv.out_channels, 0), (frames, cut)
         surplus = self.conv(frames)  # what lies before `heard` frames is known already, what lies after is unfinished
         surplus = surplus[..., heard * self.stride : frames.shape[-1] * self.stride + (self.left if last else 0)]

@@ -71,7 +71,7 @@ def griffin_lim(
     first one is; then a sample depends on `(iterations + 1) * ceil(n_fft / hop_length)` frames to either side.
     """
     n_fft = 2 * (magnitude.shape[-2] - 1)
-    start = frame_noise(*magnitude.shape[-2:], first_frame, stream=0) * (2 * math.pi)
+    start = frame_noise(magnitude.shape[-2], magnitude.shape[-1], first_frame, stream=0) * (2 * math.pi)
     phases = torch.polar(torch.ones_like(magnitude), start.to(magnitude).expand_as(magnitude).contiguous())
     before = torch.zeros_like(phases)
     for _ in range(iterations):

@@ -24,8 +24,8 @@ from audiogen_cli.data.labelled import Labelled, Problem
 from audiogen_cli.data.manifest import Clip
 from audiogen_cli.errors import AudioError, InputError, OutputError
 from audiogen_cli.models.codec import Codec
+from audiogen_cli.models.streaming import encode_blocks
 
-_PIECE_SECONDS = 30.0
 _SAVE_EVERY = 500
 
 
@@ -97,13 +97,9 @@ def token_info(codec: Codec) -> tokens.TokenInfo:
     return tokens.TokenInfo(codec.fingerprint(), codec.frame_rate, codec.num_codebooks, codec.codebook_size)
 
 
-@torch.inference_mode()
 def encode(codec: Codec, waveform: Tensor) -> Tensor:
-    """waveform [C, N] -> codes [K, T] on the CPU, in pieces of whole frames so that an hour fits in memory."""
-    device = next(codec.parameters()).device
-    piece = max(1, round(_PIECE_SECONDS * codec.frame_rate)) * codec.hop_length
-    codes = [codec.encode(part[None].to(device))[0].cpu() for part in waveform.split(piece, dim=1)]
-    return torch.cat(codes, dim=1)
+    """waveform [C, N] -> codes [K, T] on the CPU, step by step so that an hour fits in memory."""
+    return torch.cat([codes[0].cpu() for codes in encode_blocks(codec, [waveform[None]])], dim=1)
 
 
 def _described(recording: Labelled, source: str) -> Clip:

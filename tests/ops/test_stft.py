@@ -55,3 +55,21 @@ def test_griffin_lim_finds_a_waveform_with_the_magnitudes_asked_for_the_same_one
     assert errors == sorted(errors, reverse=True) and errors[-1] < 0.1
     assert torch.equal(found, stft.griffin_lim(magnitude, 160, 64))
     assert torch.equal(stft.griffin_lim(torch.zeros(1, 321, 5), 160), torch.zeros(1, 800))
+
+
+def test_the_noise_of_a_frame_depends_on_its_number_alone() -> None:
+    whole = stft.frame_noise(5, 300, 0, stream=0)
+    assert whole.shape == (5, 300) and whole.min() >= 0 and whole.max() < 1
+    for first, frames in ((0, 1), (63, 2), (64, 64), (130, 170)):
+        assert torch.equal(stft.frame_noise(5, frames, first, stream=0), whole[:, first : first + frames])
+    assert len(whole.unique(dim=1).T) == 300  # no two frames alike
+    assert not torch.equal(stft.frame_noise(5, 300, 0, stream=1), whole)
+
+
+@pytest.mark.parametrize(("n_fft", "hop", "iterations"), [(64, 16, 2), (50, 16, 1), (48, 16, 0)])
+def test_griffin_lim_of_a_part_is_that_part_of_the_whole(n_fft: int, hop: int, iterations: int) -> None:
+    magnitude, reach = torch.rand(1, n_fft // 2 + 1, 80), (iterations + 1) * -(-n_fft // hop)
+    whole = stft.griffin_lim(magnitude, hop, iterations)
+    part = stft.griffin_lim(magnitude[..., 20:70], hop, iterations, first_frame=20)
+    inner = slice(reach * hop, (50 - reach) * hop)
+    torch.testing.assert_close(part[:, inner], whole[:, 20 * hop : 70 * hop][:, inner], atol=1e-5, rtol=0)
