@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -29,6 +29,10 @@ Run = Annotated[
 RecipeFile = Annotated[
     Path | None, typer.Option("--recipe", metavar="FILE", help="A TOML file with every setting that is not a flag.")
 ]
+Preset = Annotated[
+    Literal["soundstream", "encodec", "audiogen"] | None,
+    typer.Option(help="A published codec's recipe; it is sized for a GPU, so mind --steps and --batch-size."),
+]
 Steps = Annotated[int | None, typer.Option(min=1, help="Optimizer steps. (Default: the recipe's.)")]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Examples a step. (Default: the recipe's.)")]
 Rate = Annotated[float | None, typer.Option("--learning-rate", min=0.0, help="Peak. (Default: the recipe's.)")]
@@ -48,6 +52,7 @@ def codec(
     data: Data,
     output: Run,
     recipe: RecipeFile = None,
+    preset: Preset = None,
     steps: Steps = None,
     batch_size: BatchSize = None,
     learning_rate: Rate = None,
@@ -57,18 +62,22 @@ def codec(
     resume: Resume = False,
     licence: Licence = "",
 ) -> None:
-    """Train a codec (the spectral one, or EnCodec by recipe) on recordings; captions are not needed.
+    """Train a codec (the spectral one; EnCodec or SoundStream by preset or recipe) on recordings, without captions.
 
     Written as it goes: log.jsonl, samples with spectrograms at each evaluation, checkpoints, and model/, a folder that
     other commands take. Stopped, it goes on with --resume.
     """
+    if recipe and preset:
+        raise InputError("a preset is a whole recipe; give either --preset or --recipe.")
     clips = _clips(data, tier)
     from audiogen_cli.config import from_dict, load_toml, to_dict
     from audiogen_cli.hub import checkpoint
     from audiogen_cli.training import data as training_data
     from audiogen_cli.training.codec import CodecRecipe, CodecTask, validation_pieces
+    from audiogen_cli.training.presets import PRESETS
 
     plan = load_toml(CodecRecipe, recipe) if recipe else from_dict(CodecRecipe, {})
+    plan = PRESETS[preset] if preset else plan
     plan = dataclasses.replace(plan, loop=_loop(plan.loop, steps, batch_size, learning_rate, seed))
     begun: Codec | None = checkpoint.load(start) if start else None  # type: ignore[assignment]
     model = begun or plan.build()

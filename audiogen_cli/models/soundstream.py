@@ -55,6 +55,10 @@ class SoundStreamConfig:
     For training, where SoundStreamTrainer reads them: the weights of the losses, 0 to leave one out; the mel spectra's
     windows 2^i; discr_multi_scales, the rates of the waveform discriminators relative to the codec's;
     complex_stft_discr_kwargs: settings of ComplexSTFTDiscriminatorConfig.
+
+    Two defaults are not audiolm-pytorch's: multi_spectral_recon_loss_weight is the paper's 1 (theirs weighs a sum over
+    mels, ours follows the paper's equation), and complex_stft_discr_logits_abs is off, because logits that cannot be
+    negative leave the hinge loss one side.
     """
 
     channels: int = 32

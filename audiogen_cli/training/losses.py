@@ -243,8 +243,8 @@ class WeightedSum:
         total = torch.stack(list(parts.values())).sum()
         if total.requires_grad:
             torch.autograd.backward(total)
-        whole = float(total)
-        return {name: float(part) / whole if whole else 0.0 for name, part in parts.items()}
+        whole = float(total.detach())
+        return {name: float(part.detach()) / whole if whole else 0.0 for name, part in parts.items()}
 
     def state_dict(self) -> dict[str, Any]:
         return {}

@@ -19,7 +19,9 @@ def test_the_noise_is_another_recording_at_the_level_drawn() -> None:
     clean = torch.randn(8, 1, 500) * torch.logspace(-3, -1, 8)[:, None, None]
     heard, _, _ = with_noise(clean, 1.0, (6.0, 6.0))
     noise = heard - clean
-    torch.testing.assert_close(20 * (clean.square().mean((1, 2)) / noise.square().mean((1, 2))).log10() / 2, torch.full((8,), 6.0))
+    torch.testing.assert_close(
+        20 * (clean.square().mean((1, 2)) / noise.square().mean((1, 2))).log10() / 2, torch.full((8,), 6.0)
+    )
     torch.testing.assert_close(torch.cosine_similarity(noise[:, 0], clean.roll(1, 0)[:, 0]), torch.ones(8))
 
 
