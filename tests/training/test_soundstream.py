@@ -53,6 +53,7 @@ def trainer(results: Path, model: SoundStream | None = None, **options: Any) -> 
 
 
 def test_the_readmes_program_trains_and_leaves_a_codec_and_samples(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
     for index, sound in enumerate(sounds()):
         audio.write(tmp_path / f"data/{index}.wav", sound[None], 16_000)
     made = trainer(tmp_path / "results", folder=tmp_path / "data", dataset=None, data_max_length_seconds=0.1).cuda()
