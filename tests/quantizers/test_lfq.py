@@ -1,5 +1,10 @@
+import multiprocessing
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
+import torch.distributed as dist
 
 from audiogen_cli.quantizers.lfq import LFQ, LFQConfig
 
@@ -64,3 +69,31 @@ def test_many_bits_are_taken_in_parts_whose_entropies_add_up() -> None:
 def test_senseless_settings_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"must be|needs"):
         LFQConfig(**({"num_codebooks": 2, "codebook_size": 16, "dim": 4} | options))  # type: ignore[arg-type]
+
+
+def _rank(rank: int, store: str, latent: torch.Tensor, results: Any) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    half = latent[rank : rank + 1].requires_grad_()
+    loss = LFQ(LFQConfig(1, 16, 4, inverse_temperature=1.0)).train()(half).commitment
+    loss.backward()
+    results.put((rank, float(loss), half.grad.tolist()))  # type: ignore[union-attr]
+    dist.destroy_process_group()
+
+
+def test_two_processes_spread_their_codes_together(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    latent = torch.randn(2, 4, 30) + torch.tensor([1.0, -1.0])[:, None, None]  # apart, each uses few of the codes
+    context = multiprocessing.get_context("fork")
+    results = context.SimpleQueue()
+    ranks = [context.Process(target=_rank, args=(r, str(tmp_path / "store"), latent, results)) for r in (0, 1)]
+    for process in ranks:
+        process.start()
+    found = sorted(results.get() for _ in ranks)
+    for process in ranks:
+        process.join()
+    whole = latent.clone().requires_grad_()
+    loss = LFQ(LFQConfig(1, 16, 4, inverse_temperature=1.0)).train()(whole).commitment
+    loss.backward()
+    assert sum(value for _, value, _ in found) / 2 == pytest.approx(float(loss.detach()), abs=1e-5)
+    gradients = torch.tensor([gradient for _, _, gradient in found])[:, 0] / 2  # DDP takes their mean
+    torch.testing.assert_close(gradients, whole.grad, atol=1e-6, rtol=1e-4)
