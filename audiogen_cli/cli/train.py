@@ -69,7 +69,7 @@ def codec(
     """
     if recipe and preset:
         raise InputError("a preset is a whole recipe; give either --preset or --recipe.")
-    clips = _clips(data, tier)
+    clips = _clips(data, tier, uncaptioned=True)
     from audiogen_cli.config import from_dict, load_toml, to_dict
     from audiogen_cli.hub import checkpoint
     from audiogen_cli.training import data as training_data
@@ -147,13 +147,13 @@ def lm(
     _train(task, plan.loop, output, to_dict(plan), resume)
 
 
-def _clips(data: Path, tiers: list[str] | None) -> list[Any]:
+def _clips(data: Path, tiers: list[str] | None, uncaptioned: bool = False) -> list[Any]:
     """The clips, found before anything heavy is imported."""
     if not data.is_dir():
         raise InputError(f"{data} is not a folder; name the folder that holds the recordings.")
     from audiogen_cli.training import data as training_data
 
-    return training_data.find_clips(data, tiers or ())
+    return training_data.find_clips(data, tiers or (), uncaptioned=uncaptioned)
 
 
 def _loop(

@@ -235,7 +235,7 @@ def _recordings(
     if (folder is None) == (training is None):
         raise InputError("give one of folder, dataset and train_dataloader.")
     if folder is not None:
-        clips = data.find_clips(Path(folder), fraction=valid_frac)
+        clips = data.find_clips(Path(folder), fraction=valid_frac, uncaptioned=True)
         if not manifest.select(clips, "valid"):  # one source alone: some of its recordings are set aside
             every = max(2, round(1 / valid_frac)) if valid_frac > 0 else len(clips) + 1
             clips = [dataclasses.replace(c, split="valid") if i % every == 1 else c for i, c in enumerate(clips)]
