@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.utils.data
 from torch import Tensor, nn
 
 from audiogen_cli.config import from_dict, to_dict
@@ -108,9 +109,9 @@ class SoundStreamTrainer:
         training = training_config(soundstream.config, seconds, apply_grad_penalty_every, discr_max_grad_norm)
         training = dataclasses.replace(training, discriminator_learning_rate=lr)
         self.recipe = CodecRecipe(soundstream=soundstream.config, training=training, loop=self.loop)
-        recordings = _recordings(
-            soundstream, folder, dataset or train_dataloader, val_dataset or val_dataloader, valid_frac
-        )
+        training_set = train_dataloader if dataset is None else dataset
+        held_out = val_dataloader if val_dataset is None else val_dataset
+        recordings = _recordings(soundstream, folder, training_set, held_out, valid_frac)
         pieces = validation_pieces(recordings[1], soundstream.sample_rate)
         self.task = CodecTask(self.recipe, recordings[0], pieces, {"data": str(folder or "a dataset")}, soundstream)
         if stft_discriminator is not None:
@@ -241,12 +242,22 @@ def _recordings(
             clips = [dataclasses.replace(c, split="valid") if i % every == 1 else c for i, c in enumerate(clips)]
         sets = data.load(clips, soundstream.sample_rate, soundstream.channels)
         return sets.train.recordings, sets.valid.recordings
-    known = [_waveform(item, soundstream.channels) for batch in training or () for item in _items(batch)]
-    held = [_waveform(item, soundstream.channels) for batch in validation or () for item in _items(batch)]
+    known, held = (
+        [_waveform(item, soundstream.channels) for batch in _each(given) for item in _items(batch)]
+        for given in (training, validation)
+    )
     if not held:
         count = max(1, round(valid_frac * len(known)))
         known, held = (known[:-count], known[-count:]) if len(known) > count else (known, known)
     return Recordings(known), Recordings(held)
+
+
+def _each(given: Iterable[Any] | None) -> Iterable[Any]:
+    """The items of a dataset, whose length is believed where it has no end of its own, or the batches of a loader."""
+    if given is None:
+        return ()
+    counted = isinstance(given, torch.utils.data.Dataset) and hasattr(given, "__len__")
+    return (given[index] for index in range(len(given))) if counted else given  # type: ignore[arg-type]
 
 
 def _items(batch: Any) -> Iterable[Tensor]:

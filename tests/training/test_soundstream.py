@@ -111,6 +111,21 @@ def test_loaders_and_labelled_items_are_understood(tmp_path: Path) -> None:
         trainer(tmp_path, dataset=[torch.zeros(2, 100)])
 
 
+class Endless(torch.utils.data.Dataset[Any]):
+    """As the README's example has it: any index is answered, and only the length says where to stop."""
+
+    def __len__(self) -> int:
+        return 5
+
+    def __getitem__(self, index: int) -> tuple[str, torch.Tensor]:
+        return "a caption", torch.full((400,), index / 10)
+
+
+def test_a_dataset_ends_where_its_length_says(tmp_path: Path) -> None:
+    made = trainer(tmp_path, dataset=Endless(), val_dataset=Endless())
+    assert len(made.task.train) == len(made.task.validation) == 5
+
+
 def test_the_models_own_arguments_make_the_losses_and_discriminators() -> None:
     config = soundstream(input_channels=2, recon_loss_weight=0.0, stft_normalized=True).config
     made = training_config(config, 1)
