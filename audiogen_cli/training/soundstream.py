@@ -256,8 +256,9 @@ def _each(given: Iterable[Any] | None) -> Iterable[Any]:
     """The items of a dataset, whose length is believed where it has no end of its own, or the batches of a loader."""
     if given is None:
         return ()
+    items: Any = given
     counted = isinstance(given, torch.utils.data.Dataset) and hasattr(given, "__len__")
-    return (given[index] for index in range(len(given))) if counted else given  # type: ignore[arg-type]
+    return (items[index] for index in range(len(items))) if counted else items
 
 
 def _items(batch: Any) -> Iterable[Tensor]:
