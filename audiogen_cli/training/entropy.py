@@ -178,7 +178,7 @@ def _at_frequencies(lm: EntropyLM, train: Sequence[Tensor]) -> EntropyLM:
     """Training begins where a fixed table of frequencies ends: with the logarithms of these as biases."""
     for head, codes in zip(lm.heads, torch.cat(list(train), dim=1), strict=True):
         counts = _frequencies(codes, lm.config.codebook_size) + 0.5
-        head.bias.copy_((counts / counts.sum()).log())  # type: ignore[operator,union-attr]
+        head.bias.copy_((counts / counts.sum()).log())  # type: ignore[operator]
     return lm
 
 
