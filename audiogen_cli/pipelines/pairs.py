@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import zlib
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -106,7 +106,7 @@ def measure_pairs(
     return PairReport(FIRST, tuple(rows), mean_row(rows))
 
 
-def mixtures(pair: Pair, takes: Sequence[Take], seconds: float) -> Generator[Tensor]:
+def mixtures(pair: Pair, takes: Sequence[Take], seconds: float) -> Iterator[Tensor]:
     """Up to eight mixtures [N] of recordings that fit the pair's two sounds, spread over all ways to choose them."""
     firsts, seconds_ = (
         [take for take in takes if prompt.caption.search(take.recording.caption)] for prompt in pair[1:3]

@@ -23,8 +23,8 @@ def markdown(report: Report) -> str:
         _cleanliness(report.cleanliness),
         _codec(report.codec),
     )
-    written = ("\n".join(lines) for lines in map(list, parts) if lines)
-    return "\n\n".join(written) + "\n"
+    written = ("\n".join(lines).strip("\n") for lines in parts)
+    return "\n\n".join(text for text in written if text) + "\n"
 
 
 def _recognition(report: Report) -> Iterator[str]:
