@@ -16,7 +16,8 @@ from audiogen_cli.errors import InputError
 from audiogen_cli.hub import catalog
 
 if TYPE_CHECKING:
-    from audiogen_cli.pipelines.evaluate import Progress, Report
+    from audiogen_cli.pipelines.evaluate import Report
+    from audiogen_cli.pipelines.listening import Progress
 
 _PROMPTS, _PAIRS, _PARAPHRASES = (Path("build", f"eval_{name}.csv") for name in ("prompts", "pairs", "paraphrases"))
 

@@ -29,15 +29,14 @@ from audiogen_cli.metrics.cleanliness import Cleanliness, inspect, summary
 from audiogen_cli.metrics.tagger import SAMPLE_RATE, Tagger
 from audiogen_cli.models.codec import Codec
 from audiogen_cli.models.decoding import Sampling
-from audiogen_cli.pipelines import likeness, sheets
-from audiogen_cli.pipelines.likeness import Embedded, FrechetReport, NearestReport, VarietyReport
+from audiogen_cli.pipelines import sheets
+from audiogen_cli.pipelines.likeness import Embedded, Likeness, embed, measure_likeness
 from audiogen_cli.pipelines.listening import Progress, Prompt, Recording, Setup, Take, round_trip
 from audiogen_cli.pipelines.pairs import Pair, PairReport, measure_pairs
 from audiogen_cli.pipelines.paraphrases import Paraphrase, ParaphraseReport, measure_paraphrases
 from audiogen_cli.pipelines.recognition import Listener, Row, Trial, mean_row, table
 
 CODEC_SECONDS = 10.0
-FEWEST_FOR_FRECHET = 4
 
 
 @dataclass(frozen=True)
@@ -73,9 +72,7 @@ class Report:
     mean: Row
     pairs: PairReport | None
     paraphrases: ParaphraseReport | None
-    frechet: FrechetReport | None
-    variety: VarietyReport
-    nearest: NearestReport | None
+    likeness: Likeness
     cleanliness: tuple[Cleanliness, ...]
     codec: CodecReport | None
 
@@ -117,26 +114,16 @@ def evaluate(
     words = (yield from measure_paraphrases(setup, extent.paraphrases, plain)) if extent.paraphrases else None
     held_out = [take.waveform for take in heard.takes]
     codec = (yield from measure_codec(model.codec, model.lm.config.num_codebooks, held_out)) if held_out else None
-    real = likeness.chosen(heard.embedded, extent.clips)
-    real = real if len(real) >= FEWEST_FOR_FRECHET else []
-    answers = (yield from likeness.answers_to_captions(setup, real)) if real else []
-    windows = yield from _embedded(setup, [*sounds, *answers])
-    centres = torch.stack([window.mean(dim=0) for window in windows])
+    alike, answers = yield from measure_likeness(setup, prompts, sounds, heard.embedded, extent.clips)
     if extent.sheets is not None:
-        groups = [sounds[i : i + num_seeds] for i in range(0, len(sounds), num_seeds)]
-        title = f"{model.name} ({model.hash})"
-        sheets.write_sheets(extent.sheets, title, [p.text for p in prompts], groups, heard.shown, force=True)
+        _draw(setup, extent.sheets, prompts, sounds, heard.shown)
     return Report(
         about=_about(setup),
         rows=tuple(rows),
         mean=mean_row(rows),
         pairs=pairs,
         paraphrases=words,
-        frechet=likeness.measure_frechet(real, windows[len(sounds) :]) if real else None,
-        variety=likeness.measure_variety(
-            prompts, list(centres[: len(sounds)].unflatten(0, (-1, num_seeds))), heard.embedded
-        ),
-        nearest=likeness.measure_nearest(centres, heard.embedded),
+        likeness=alike,
         cleanliness=(yield from measure_cleanliness([*sounds, *answers], heard.takes, seconds)),
         codec=codec,
     )
@@ -150,19 +137,19 @@ def _hear(setup: Setup, listener: Listener, recordings: Sequence[Recording]) -> 
         take = setup.take(recording)
         trials = listener.trials(take)
         heard.trials += trials
-        heard.embedded.append(likeness.embed(setup, take))
+        heard.embedded.append(embed(setup, take))
         heard.takes += [take] if recording.held_out else []
         for prompt in dict.fromkeys(trial.prompt for trial in trials):
             heard.shown[prompt] += [take.example] if len(heard.shown[prompt]) < setup.num_seeds else []
     return heard
 
 
-def _embedded(setup: Setup, sounds: Sequence[Tensor]) -> Generator[Progress, None, list[Tensor]]:
-    windows = []
-    for index, sound in enumerate(sounds):
-        yield Progress("listening to generated sounds", index, len(sounds))
-        windows.append(likeness.embedding(setup, sound))
-    return windows
+def _draw(
+    setup: Setup, folder: Path, prompts: Sequence[Prompt], sounds: Sequence[Tensor], shown: Sequence[Sequence[Tensor]]
+) -> None:
+    seeds = [sounds[i : i + setup.num_seeds] for i in range(0, len(sounds), setup.num_seeds)]
+    title = f"{setup.model.name} ({setup.model.hash})"
+    sheets.write_sheets(folder, title, [prompt.text for prompt in prompts], seeds, shown, force=True)
 
 
 def measure_cleanliness(

@@ -19,6 +19,8 @@ from audiogen_cli.metrics.fad import frechet_distance, gaussian
 from audiogen_cli.metrics.variety import mean_pairwise_distance, nearest_distances
 from audiogen_cli.pipelines.listening import Progress, Prompt, Setup, Take, at_level, mean
 
+_FEWEST = 4  # recordings, so that a half has two
+
 
 @dataclass(frozen=True)
 class FrechetReport:
@@ -64,6 +66,15 @@ class NearestReport:
 
 
 @dataclass(frozen=True)
+class Likeness:
+    """frechet: None for fewer than four held-out recordings."""
+
+    frechet: FrechetReport | None
+    variety: VarietyReport
+    nearest: NearestReport | None
+
+
+@dataclass(frozen=True)
 class Embedded:
     """A recording's windows [T, 1024] at the one level, and those after the codec (held-out recordings)."""
 
@@ -75,6 +86,26 @@ class Embedded:
     @property
     def centre(self) -> Tensor:
         return self.windows.mean(dim=0)
+
+
+def measure_likeness(
+    setup: Setup, prompts: Sequence[Prompt], sounds: Sequence[Tensor], recordings: Sequence[Embedded], clips: int
+) -> Generator[Progress, None, tuple[Likeness, list[Tensor]]]:
+    """sounds: the setup's seeds of each prompt in turn, [N]. clips: of how many held-out recordings, at most, the
+    captions are answered. Returns those answers as well."""
+    real = chosen(recordings, clips)
+    real = real if len(real) >= _FEWEST else []
+    captions = [recording.caption for recording in real]  # each is answered with its own seed
+    answers = (yield from setup.sounds(captions, range(len(captions)), "answering held-out captions")) if real else []
+    windows = yield from _embedded(setup, [*sounds, *answers])
+    centres = torch.stack([window.mean(dim=0) for window in windows])
+    seeds = list(centres[: len(sounds)].unflatten(0, (-1, setup.num_seeds)))
+    likeness = Likeness(
+        frechet=measure_frechet(real, windows[len(sounds) :]) if real else None,
+        variety=measure_variety(prompts, seeds, recordings),
+        nearest=measure_nearest(centres, recordings),
+    )
+    return likeness, answers
 
 
 def embed(setup: Setup, take: Take) -> Embedded:
@@ -141,10 +172,12 @@ def measure_nearest(generated: Tensor, recordings: Sequence[Embedded]) -> Neares
     return NearestReport(len(trained), _quantiles(near), _quantiles(usual), copies)
 
 
-def answers_to_captions(setup: Setup, real: Sequence[Embedded]) -> Generator[Progress, None, list[Tensor]]:
-    """A sound [N] for the caption of each recording, each with its own seed."""
-    captions = [recording.caption for recording in real]
-    return (yield from setup.sounds(captions, range(len(captions)), "generating for the held-out captions"))
+def _embedded(setup: Setup, sounds: Sequence[Tensor]) -> Generator[Progress, None, list[Tensor]]:
+    windows = []
+    for index, sound in enumerate(sounds):
+        yield Progress("listening to generated sounds", index, len(sounds))
+        windows.append(embedding(setup, sound))
+    return windows
 
 
 def _quantiles(distances: Tensor) -> tuple[float, float, float]:

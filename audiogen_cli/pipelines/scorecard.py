@@ -18,8 +18,8 @@ def markdown(report: Report) -> str:
         _recognition(report),
         _pairs(report.pairs),
         _paraphrases(report.paraphrases),
-        _frechet(report.frechet),
-        _variety(report.variety, report.nearest),
+        _frechet(report.likeness.frechet),
+        _variety(report.likeness.variety, report.likeness.nearest),
         _cleanliness(report.cleanliness),
         _codec(report.codec),
     )

@@ -76,7 +76,12 @@ def test_of_a_training_clip_only_the_centre_is_kept(asked, sounding, take):
     assert torch.allclose(held_out.centre, trained.windows[0])
 
 
-def test_each_held_out_caption_is_answered_once(asked, real, sounding):
-    recordings = [embedded("dog", torch.ones(1, 4)), embedded("rain", torch.ones(1, 4))]
-    sounds = finish(likeness.answers_to_captions(asked, recordings))
-    assert torch.equal(sounds[1], sounding(0.0, 0.0, 1.0, 0.0)) and len(sounds) == 2
+def test_each_held_out_caption_is_answered_once(asked, prompts, sounding):
+    sounds = [sounding(1.0, 0.0, 0.0, 0.0)] * 2 * len(prompts)
+    recordings = [embedded(text, torch.rand(3, 4), coded=torch.rand(3, 4)) for text in ("dog", "rain", "dog", "clock")]
+    report, answers = finish(likeness.measure_likeness(asked, prompts, sounds, recordings, clips=500))
+    heard = torch.stack([asked.tagger.embeddings(answer)[0] for answer in answers]).sum(dim=0)
+    assert heard.tolist() == [2.0, 0.0, 1.0, 1.0]
+    assert report.frechet.sounds == 4 and report.nearest is None
+    report, answers = finish(likeness.measure_likeness(asked, prompts, sounds, recordings, clips=3))
+    assert report.frechet is None and answers == []

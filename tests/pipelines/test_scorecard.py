@@ -5,7 +5,7 @@ import dataclasses
 from audiogen_cli.metrics.cleanliness import Cleanliness
 from audiogen_cli.pipelines import scorecard
 from audiogen_cli.pipelines.evaluate import CodecReport, Report
-from audiogen_cli.pipelines.likeness import FrechetReport, NearestReport, VarietyReport
+from audiogen_cli.pipelines.likeness import FrechetReport, Likeness, NearestReport, VarietyReport
 from audiogen_cli.pipelines.pairs import PairReport, PairRow
 from audiogen_cli.pipelines.paraphrases import ParaphraseMean, ParaphraseReport, ParaphraseRow
 from audiogen_cli.pipelines.recognition import Row
@@ -21,14 +21,16 @@ FULL = Report(
     paraphrases=ParaphraseReport(
         (ParaphraseRow("a mutt", "dog", False, 0.5, 1.0),), None, ParaphraseMean(1, 0.5, 1.0, 0.5)
     ),
-    frechet=FrechetReport(21, 9.0, 4.0, 10.0, 5.0, 2.5),
-    variety=VarietyReport((), 3, 0.1, 0.2),
-    nearest=NearestReport(100, (0.1, 0.2, 0.3), (0.1, 0.2, 0.4), 0.02),
+    likeness=Likeness(
+        FrechetReport(21, 9.0, 4.0, 10.0, 5.0, 2.5),
+        VarietyReport((), 3, 0.1, 0.2),
+        NearestReport(100, (0.1, 0.2, 0.3), (0.1, 0.2, 0.4), 0.02),
+    ),
     cleanliness=(Cleanliness("generated", 8, (-30.0, -20.0, -10.0), None, 0.0, 0.0, 0.125, 0.0, 0.3),),
     codec=CodecReport(5, 60.0, 2.0, 1.0, 0.2, (0.5,), (300.0,)),
 )
 EMPTY = dataclasses.replace(
-    FULL, pairs=None, paraphrases=None, frechet=None, variety=VarietyReport((), 0, None, None), nearest=None, codec=None
+    FULL, pairs=None, paraphrases=None, likeness=Likeness(None, VarietyReport((), 0, None, None), None), codec=None
 )
 
 
