@@ -1,7 +1,10 @@
 """Prompts of two sounds, "dog barking in rain": whether the tagger finds both of them in one answer.
 
-It hears one sound over the other, or each in half of the time, so both classes need only be among its first ten, where
-a single sound's must be among five. Real mixtures are made as training mixes them, from held-out recordings of both.
+Each sound counts as found when one of its classes is among the first five of at least one window of about a second.
+Over all of the time, as single sounds are judged, rain hides a bark, and of two sounds in turn each has half of it.
+Real mixtures are made as training mixes them, from held-out recordings of both. Of 92 such mixtures of the committed
+pairs (5 s), this rule finds both sounds in 71 % and, as the control, both sounds of a pair without a common class in
+0.5 %; the first five over all of the time are 14 % and 0.0 %, the first ten 51 % and 0.1 %.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from audiogen_cli.pipelines.listening import (
     Prompt,
     Setup,
     Take,
+    at_level,
     example_config,
     mean,
     named,
@@ -33,7 +37,7 @@ from audiogen_cli.pipelines.listening import (
     strangers,
 )
 
-FIRST = 10
+FIRST = 5
 MIXTURES = 8  # of each prompt, at most
 
 _ORDERS = {"together": False, "then": True}
@@ -136,5 +140,9 @@ class _Judge:
 
     def hits(self, waveform: Tensor) -> Tensor:
         """waveform [N] -> bool [Q], whether both sounds of each pair are found."""
-        scores = self._setup.scores(waveform)
-        return torch.tensor([all(among_first(scores, one, FIRST) for one in both) for both in self._classes])
+        scores = self._setup.tagger.window_scores(at_level(waveform))
+
+        def found(classes: Tensor) -> bool:
+            return any(among_first(window, classes, FIRST) for window in scores)
+
+        return torch.tensor([found(one) and found(other) for one, other in self._classes])

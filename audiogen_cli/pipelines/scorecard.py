@@ -50,7 +50,7 @@ def _recognition(report: Report) -> Iterator[str]:
 def _pairs(report: PairReport | None) -> Iterator[str]:
     if report is None:
         return
-    names = (f"two sounds, both among the first {report.first}", "generated", "shuffled", "real mixtures")
+    names = (f"two sounds, each among the first {report.first} of a window", "generated", "shuffled", "real mixtures")
     rows = [
         [row.prompt, *_shares(row.generated, row.control, row.mixed, row.coded), str(row.mixtures)]
         for row in (*report.rows, report.mean)
@@ -88,7 +88,7 @@ def _frechet(report: FrechetReport | None) -> Iterator[str]:
     names = ("Fréchet distance to held-out recordings", f"{count} and {count} sounds", f"{half} and {half}")
     rows = [
         ["generated for their captions", f"{report.generated:.2f}", f"{report.generated_half:.2f}"],
-        ["the same recordings through the codec; other ones", f"{report.coded:.2f}", f"{report.coded_half:.2f}"],
+        ["recordings through the codec", f"{report.coded:.2f}", f"{report.coded_half:.2f}"],
         ["other held-out recordings", "-", f"{report.real_half:.2f}"],
     ]
     yield from _table(names, rows)

@@ -21,7 +21,7 @@ RATE = 16_000
 
 
 class Oracle:
-    """A tagger whose classes are Dog, Bark, Rain, Tick and nine others that always score 0.6.
+    """A tagger whose classes are Dog, Bark, Rain, Tick and nine others that always score 0.4.
 
     Which of the first four is heard depends on which of four interleaved phases holds the energy.
     """
@@ -33,7 +33,10 @@ class Oracle:
         return torch.tensor([self.labels.index(name) for name in names])
 
     def scores(self, waveform: Tensor) -> Tensor:
-        return torch.cat([self.embeddings(waveform)[0], torch.full((9,), 0.6)])
+        return self.window_scores(waveform).mean(dim=0)
+
+    def window_scores(self, waveform: Tensor) -> Tensor:
+        return torch.cat([self.embeddings(waveform), torch.full((1, 9), 0.4)], dim=1)
 
     def embeddings(self, waveform: Tensor) -> Tensor:
         energy = waveform[: len(waveform) // 4 * 4].reshape(-1, 4).square().sum(dim=0)

@@ -18,13 +18,21 @@ def dog_in_rain(prompts):
     return Pair("dog in rain", prompts[0], prompts[1], following=False)
 
 
-def test_both_sounds_must_be_among_the_first_ten(asked, prompts, dog_in_rain):
+def test_both_sounds_must_be_found_for_a_pair_to_count(asked, prompts, dog_in_rain):
     alone = Pair("only a dog", prompts[0], prompts[1], following=False)
     other = Pair("rain, then a clock", prompts[1], prompts[3], following=True)
     report = finish(pairs.measure_pairs(asked, [dog_in_rain, alone, other]))
     assert [row.generated for row in report.rows] == [1.0, 0.0, 1.0]
     assert report.mean.generated == pytest.approx(2 / 3)
     assert report.mean.mixed is None and report.mean.mixtures == 0
+
+
+def test_sounds_that_take_turns_are_found_each_in_its_own_window(asked, dog_in_rain, monkeypatch):
+    dog, rain = torch.eye(4)[[0]], torch.eye(4)[[2]]
+    both = torch.cat([dog, rain, torch.zeros(8, 4)])  # a tenth of the time each
+    others = torch.full((10, 9), 0.3)
+    monkeypatch.setattr(type(asked.tagger), "window_scores", lambda self, waveform: torch.cat([both, others], dim=1))
+    assert finish(pairs.measure_pairs(asked, [dog_in_rain])).rows[0].generated == 1.0
 
 
 def test_the_control_judges_by_pairs_without_a_common_class(asked, prompts, dog_in_rain):

@@ -42,7 +42,7 @@ def test_the_mean_counts_every_prompt_the_same_and_leaves_out_what_was_not_heard
 
 def test_a_listener_hears_each_prompts_classes(asked, prompts, sounding):
     listener = Listener(asked, prompts)
-    assert listener.hits(sounding(0.0, 0.7, 0.0, 0.3)).tolist() == [True, False, True, False], "nine others score 0.6"
+    assert listener.hits(sounding(0.0, 0.7, 0.0, 0.3)).tolist() == [True, False, True, False], "nine others score 0.4"
     trials = listener.generated([sounding(1.0, 0.0, 0.0, 0.0)] * 8)
     assert [trial.prompt for trial in trials] == [0, 0, 1, 1, 2, 2, 3, 3]
 

@@ -17,7 +17,7 @@ FULL = Report(
     about=ABOUT,
     rows=(DOG,),
     mean=DOG,
-    pairs=PairReport(10, (RAIN,), RAIN),
+    pairs=PairReport(5, (RAIN,), RAIN),
     paraphrases=ParaphraseReport(
         (ParaphraseRow("a mutt", "dog", False, 0.5, 1.0),), None, ParaphraseMean(1, 0.5, 1.0, 0.5)
     ),
