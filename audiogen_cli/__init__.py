@@ -17,14 +17,47 @@ if TYPE_CHECKING:
     from audiogen_cli.errors import AudiolmError
     from audiogen_cli.hub.catalog import load
     from audiogen_cli.models.decoding import finish
+    from audiogen_cli.models.semantic import HubertWithKmeans
+    from audiogen_cli.models.stages import CoarseTransformer, FineTransformer, SemanticTransformer
+    from audiogen_cli.pipelines.audiolm import AudioLM
     from audiogen_cli.pipelines.generate import continue_audio, generate
+    from audiogen_cli.training.audiolm_trainers import (
+        CoarseTransformerTrainer,
+        FineTransformerTrainer,
+        SemanticTransformerTrainer,
+    )
 
 __version__ = "0.1.0"
 
-__all__ = ["AudiolmError", "__version__", "continue_audio", "finish", "generate", "load", "read", "write"]
+__all__ = [
+    "AudioLM",
+    "AudiolmError",
+    "CoarseTransformer",
+    "CoarseTransformerTrainer",
+    "FineTransformer",
+    "FineTransformerTrainer",
+    "HubertWithKmeans",
+    "SemanticTransformer",
+    "SemanticTransformerTrainer",
+    "__version__",
+    "continue_audio",
+    "finish",
+    "generate",
+    "load",
+    "read",
+    "write",
+]
 
 _HOMES = {
+    "AudioLM": "audiogen_cli.pipelines.audiolm",
     "AudiolmError": "audiogen_cli.errors",
+    "CoarseTransformer": "audiogen_cli.models.stages",
+    "CoarseTransformerTrainer": "audiogen_cli.training.audiolm_trainers",
+    "FineTransformer": "audiogen_cli.models.stages",
+    "FineTransformerTrainer": "audiogen_cli.training.audiolm_trainers",
+    "HubertWithKmeans": "audiogen_cli.models.semantic",
+    "SemanticTransformer": "audiogen_cli.models.stages",
+    "SemanticTransformerTrainer": "audiogen_cli.training.audiolm_trainers",
     "continue_audio": "audiogen_cli.pipelines.generate",
     "finish": "audiogen_cli.models.decoding",
     "generate": "audiogen_cli.pipelines.generate",

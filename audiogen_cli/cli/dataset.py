@@ -55,9 +55,8 @@ def _codec(model: str, device: options.Device) -> Codec:
     from audiogen_cli.hub import catalog, checkpoint
 
     with console.waiting("loading the codec"):
-        kinds = tuple(kind for kind in checkpoint.KINDS if kind != "lm")
         codec: Codec = checkpoint.load(  # type: ignore[assignment]
-            catalog.find(model).folder / "codec", catalog.resolve_device(device), expect=kinds
+            catalog.find(model).folder / "codec", catalog.resolve_device(device), expect=checkpoint.CODEC_KINDS
         )
     return codec
 

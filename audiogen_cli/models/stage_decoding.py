@@ -41,7 +41,8 @@ def decode(
     *,
     lanes: int = 1,
 ) -> Generator[int, None, list[Tensor]]:
-    """Ids [n] of the last block for each item, its prompt first and its end left out. Yields the ids done so far.
+    """Ids [n] of the last block for each item, its prompt first and its end left out. Yields the ids done so far,
+    the mean of the items.
 
     condition: of as many rows; None is unconditional. A row stops at its end or at its length. `stage` is expected in
     eval mode, and unflattened prompts are whole frames.
@@ -53,16 +54,18 @@ def decode(
         heard = None if condition is None else take(condition, filled, text).to(stage.starts.device)
         group = [items[row] for row in filled]
         steps = _fill(stage, group, heard, sampling, lanes)
-        found = yield from _counted(steps, done)
+        found = yield from _counted(steps, done, len(rows), len(items))
         made.update(zip(rows, found, strict=False))
-        done += group[0].length
+        done += group[0].length * len(rows)
     return [made[row] for row in range(len(items))]
 
 
-def _counted(steps: Generator[int, None, list[Tensor]], before: int) -> Generator[int, None, list[Tensor]]:
+def _counted(
+    steps: Generator[int, None, list[Tensor]], before: int, rows: int, total: int
+) -> Generator[int, None, list[Tensor]]:
     while True:
         try:
-            yield before + next(steps)
+            yield (before + next(steps) * rows) // total
         except StopIteration as stop:
             found: list[Tensor] = stop.value
             return found

@@ -80,8 +80,11 @@ class Layer(nn.Module):
         self.dropout = config.dropout
         self.streams = config.residual_streams
         if self.streams > 1:
-            numbers = range(3 * index, 3 * index + 3)
-            self.connections = nn.ModuleList(HyperConnection(dim, self.streams, number) for number in numbers)
+            branches = ("self", "cross", "feedforward") if self.crosses else ("self", "feedforward")
+            numbers = {name: index * len(branches) + number for number, name in enumerate(branches)}
+            self.connections = nn.ModuleDict(
+                {name: HyperConnection(dim, self.streams, number) for name, number in numbers.items()}
+            )
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout) if self.training and self.dropout else x
@@ -89,10 +92,10 @@ class Layer(nn.Module):
     def forward(self, x: Tensor, piece: Piece, cache: LayerCache | None, memory: Memory | None) -> Tensor:
         """x [B, S, D], or [B, streams, S, D] of several streams -> the same shape."""
         prefix = None if self.crosses else memory
-        x = self._add(0, x, lambda y: self.self_attention(self.norm1(y), piece, cache, prefix), piece.rows)
+        x = self._add("self", x, lambda y: self.self_attention(self.norm1(y), piece, cache, prefix), piece.rows)
         if self.crosses and memory is not None:
-            x = self._add(1, x, lambda y: self.cross_attention(self.norm_cross(y), memory, piece.rows), piece.rows)
-        return self._add(2, x, lambda y: self._feedforward(self.norm2(y), piece.rows), piece.rows)
+            x = self._add("cross", x, lambda y: self.cross_attention(self.norm_cross(y), memory, piece.rows), piece.rows)
+        return self._add("feedforward", x, lambda y: self._feedforward(self.norm2(y), piece.rows), piece.rows)
 
     def remember(self, condition: Tensor, bias: Tensor | None, rows: int | None) -> Memory:
         """Keys and values of a condition [B, L, D]."""
@@ -100,10 +103,10 @@ class Layer(nn.Module):
             return self.cross_attention.project(condition, bias, rows)
         return self.self_attention.project(self.norm1(condition), bias, rows)
 
-    def _add(self, number: int, x: Tensor, branch: Callable[[Tensor], Tensor], rows: int | None) -> Tensor:
+    def _add(self, name: str, x: Tensor, branch: Callable[[Tensor], Tensor], rows: int | None) -> Tensor:
         if self.streams == 1:
             return x + self._drop(branch(x))
-        mixed: Tensor = self.connections[number](x, lambda y: self._drop(branch(y)), rows)
+        mixed: Tensor = self.connections[name](x, lambda y: self._drop(branch(y)), rows)
         return mixed
 
     def _feedforward(self, x: Tensor, rows: int | None) -> Tensor:
