@@ -89,9 +89,7 @@ def generate(
     """
     if text and len(text) == 1 and _is_recording(text[0]):
         how = (extend_stride, output, file_format, bit_depth, fade, spectrogram, as_json, force, model, device, dtype)
-        continue_(
-            ctx, Path(text[0]), "", like, seconds, variations, seed, guidance, temperature, top_k, top_p, *how
-        )
+        continue_(ctx, Path(text[0]), "", like, seconds, variations, seed, guidance, temperature, top_k, top_p, *how)
         return
     run = Run(device, dtype, force, spectrogram, as_json, resume=prompts is not None)
     if like is not None:

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
@@ -52,6 +52,26 @@ CodecFolder = Annotated[
 Text = Annotated[
     str | None, typer.Option("--text", metavar="FOLDER", help="A T5 encoder. (Default: the bundled model's.)")
 ]
+FromTokens = Annotated[
+    bool, typer.Option("--tokens", help="Learn from the ids that `audiolm prepare` wrote, not from the sound.")
+]
+
+
+class How(NamedTuple):
+    """The options that the three stages share."""
+
+    data: Path
+    output: Path
+    text: str | None
+    recipe: Path | None
+    steps: int | None
+    batch_size: int | None
+    learning_rate: float | None
+    seed: int | None
+    tier: list[str] | None
+    resume: bool
+    licence: str
+    from_tokens: bool
 
 
 @app.command()
@@ -99,10 +119,11 @@ def semantic(
     tier: Tiers = None,
     resume: Resume = False,
     licence: Licence = "",
+    from_tokens: FromTokens = False,
 ) -> None:
     """Train AudioLM's first stage: semantic tokens after semantic tokens."""
-    flags = (steps, batch_size, learning_rate, seed)
-    _stage("semantic", data, output, (encoder, centroids), None, text, recipe, flags, tier, resume, licence)
+    how = How(data, output, text, recipe, steps, batch_size, learning_rate, seed, tier, resume, licence, from_tokens)
+    _stage("semantic", how, (encoder, centroids), None)
 
 
 @app.command()
@@ -121,11 +142,11 @@ def coarse(
     tier: Tiers = None,
     resume: Resume = False,
     licence: Licence = "",
+    from_tokens: FromTokens = False,
 ) -> None:
     """Train AudioLM's second stage: the codec's first codebooks after semantic tokens."""
-    flags = (steps, batch_size, learning_rate, seed)
-    folder = _codec_folder(codec)
-    _stage("coarse", data, output, (encoder, centroids), folder, text, recipe, flags, tier, resume, licence)
+    how = How(data, output, text, recipe, steps, batch_size, learning_rate, seed, tier, resume, licence, from_tokens)
+    _stage("coarse", how, (encoder, centroids), _codec_folder(codec))
 
 
 @app.command()
@@ -142,10 +163,11 @@ def fine(
     tier: Tiers = None,
     resume: Resume = False,
     licence: Licence = "",
+    from_tokens: FromTokens = False,
 ) -> None:
     """Train AudioLM's third stage: the codec's other codebooks after the first ones."""
-    flags = (steps, batch_size, learning_rate, seed)
-    _stage("fine", data, output, None, _codec_folder(codec), text, recipe, flags, tier, resume, licence)
+    how = How(data, output, text, recipe, steps, batch_size, learning_rate, seed, tier, resume, licence, from_tokens)
+    _stage("fine", how, None, _codec_folder(codec))
 
 
 @app.command()
@@ -185,41 +207,31 @@ def _codec_folder(given: Path | None) -> Path:
     return given or catalog.find(catalog.DEFAULT_MODEL).folder / "codec"
 
 
-def _stage(
-    name: Name,
-    data: Path,
-    output: Path,
-    speech: tuple[str, Path] | None,
-    codec: Path | None,
-    text: str | None,
-    recipe: Path | None,
-    flags: tuple[Any, ...],
-    tier: list[str] | None,
-    resume: bool,
-    licence: str,
-) -> None:
-    clips = _clips(data, tier)
+def _stage(name: Name, how: How, speech: tuple[str, Path] | None, codec: Path | None) -> None:
+    clips = _clips(how.data, how.tier)
     from audiogen_cli.config import load_toml, to_dict
     from audiogen_cli.data.manifest import select
     from audiogen_cli.hub.stages import text_encoder
     from audiogen_cli.models.audiolm import Stage
     from audiogen_cli.training import audiolm as training
 
-    plan = load_toml(training.StageRecipe, recipe) if recipe else training.StageRecipe()
-    plan = dataclasses.replace(plan, loop=_loop(plan.loop, *flags))
+    plan = load_toml(training.StageRecipe, how.recipe) if how.recipe else training.StageRecipe()
+    plan = dataclasses.replace(plan, loop=_loop(plan.loop, how.steps, how.batch_size, how.learning_rate, how.seed))
     reads = plan.model.conditioning != "none"
-    if text is not None and not reads:
+    if how.text is not None and not reads:
         raise InputError(f"a {name} stage that reads text needs a recipe with conditioning; give one, or leave --text.")
     with console.waiting("loading the codec and the speech model"):
         parts = _parts(speech, codec)
-        encoder = text_encoder(text or "") if reads else None
+        encoder = text_encoder(how.text or "") if reads else None
     config = training.configured(name, plan.model, parts)
     if encoder is not None:
-        config = dataclasses.replace(config, condition_dim=encoder.dim, text=text or "")
-    sounds = training.FolderSounds(select(clips, "train"), parts)
-    held_out = training.FolderSounds((select(clips, "valid") or sounds.clips)[: training.VALIDATION_SOUNDS], parts)
-    with console.progress("listening to the held-out recordings", float(len(held_out)), unit="files") as show:
-        few = [(held_out(i), show(i + 1, ""))[0] for i in range(len(held_out))]
+        config = dataclasses.replace(config, condition_dim=encoder.dim, text=how.text or "")
+    sounds: Any = training.FolderSounds(select(clips, "train"), parts)
+    held_out: Any = training.FolderSounds(select(clips, "valid"), parts)
+    if how.from_tokens:
+        sounds, held_out = (training.TokenSounds(how.data, parts, split) for split in ("train", "valid"))
+    with console.waiting("listening to the held-out recordings"):
+        few = training.first(held_out if len(held_out) else sounds)
     task = training.StageTask(
         Stage(config),
         plan.loop,
@@ -228,10 +240,10 @@ def _stage(
         few,
         parts.rates,
         encoder,
-        _source(data, sounds.clips, licence),
+        _source(how.data, sounds.clips, how.licence),
         plan.weight_decay,
     )
-    _train(task, plan.loop, output, to_dict(plan), resume)
+    _train(task, plan.loop, how.output, to_dict(plan), how.resume)
 
 
 def _parts(speech: tuple[str, Path] | None, codec: Path | None) -> Tokenizers:

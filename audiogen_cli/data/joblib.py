@@ -1,10 +1,10 @@
 """The arrays of a joblib file (scikit-learn's habit of saving), read without executing the pickle that it is.
 
-HuBERT's published k-means (`hubert_base_ls960_L9_km500.bin`) is such a file. Its classes are never looked up: every name
-in it becomes an inert record of what the pickle says, and only plain numeric arrays are taken out.
+HuBERT's published k-means (`hubert_base_ls960_L9_km500.bin`) is such a file. Its classes are never looked up: every
+name in it becomes an inert record of what the pickle says, and only plain numeric arrays are taken out.
 
-A file is a pickle in which each array is an object of class NumpyArrayWrapper (shape, order, dtype), and the array's raw
-bytes follow at once; newer files put a byte with the length of a padding, and the padding, between them.
+A file is a pickle in which each array is an object of class NumpyArrayWrapper (shape, order, dtype), and the array's
+raw bytes follow at once; newer files put a byte with the length of a padding, and the padding, between them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import pickle
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, ClassVar
 
 import numpy as np
 
@@ -38,7 +38,7 @@ class Record:
 
 
 class _Reader(pickle._Unpickler):  # type: ignore[name-defined]  # the one in Python, whose steps can be overridden
-    dispatch = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined]
+    dispatch: ClassVar = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined]
 
     def __init__(self, file: IO[bytes]) -> None:
         super().__init__(file)
@@ -64,7 +64,9 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}; check the path.") from error
     except Exception as error:  # a pickle can be wrong in any way
-        raise InputError(f"{path} is not an uncompressed joblib file: {error}; save it again without compress.") from error
+        raise InputError(
+            f"{path} is not an uncompressed joblib file: {error}; save it again without compress."
+        ) from error
     if not isinstance(found, Record) or not isinstance(found.state, dict):
         raise InputError(f"{path} holds no saved estimator; give the k-means that was saved with joblib.")
     return found.state

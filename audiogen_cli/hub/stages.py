@@ -1,9 +1,9 @@
 """An AudioLM on disk: a folder with one part a subfolder, each of which says what it is.
 
-    folder/encoder                  the speech model in transformers' layout, and kmeans.safetensors
-    folder/semantic, coarse, fine   checkpoints of the three stages (hub/checkpoint.py)
-    folder/codec                    a checkpoint
-    folder/text                     the text encoder, where a stage reads text
+folder/encoder                  the speech model in transformers' layout, and kmeans.safetensors
+folder/semantic, coarse, fine   checkpoints of the three stages (hub/checkpoint.py)
+folder/codec                    a checkpoint
+folder/text                     the text encoder, where a stage reads text
 """
 
 from __future__ import annotations
@@ -67,7 +67,9 @@ def checked(parts: Stages) -> Stages:
             raise ModelError(f"where the {name} stage belongs is a {stage.config.stage} one; change the two.")
     _check_ids(parts)
     if parts.semantic.config.unique_consecutive != parts.coarse.config.unique_consecutive:
-        raise ModelError("one of the semantic and coarse stages removes repeated ids and the other does not; retrain one.")
+        raise ModelError(
+            "one of the semantic and coarse stages removes repeated ids and the other does not; retrain one."
+        )
     names = {stage.config.text for stage in parts.all if stage.config.conditioning != "none"}
     if not names:
         return parts._replace(text=None)
@@ -96,7 +98,10 @@ def _check_ids(parts: Stages) -> None:
                     f"the {config.stage} stage has {block.codebook_size} {block.axis} ids and what makes them {size}; "
                     "use those it was trained with."
                 )
-        for wanted, there in ((config.semantic, parts.tokenizer.fingerprint()), (config.codec, parts.codec.fingerprint())):
+        for wanted, there in (
+            (config.semantic, parts.tokenizer.fingerprint()),
+            (config.codec, parts.codec.fingerprint()),
+        ):
             if wanted and wanted != there:
                 raise ModelError(f"the {config.stage} stage was trained on ids of {wanted}, not of {there}; use those.")
     coarse, fine = parts.coarse.config.target, parts.fine.config.target

@@ -4,12 +4,13 @@
     coarse     [start] s s s .. [start] c c c ..    -> c c c .. end     the first codebooks, frame by frame
     fine       [start] c c c .. [start] f f f ..    -> f f f ..         the others; as many frames as are given
 
-A sequence is made of blocks. The ids of a block with Q levels are flattened time-major, level-minor: (t0, q0), (t0, q1),
-..; every level has rows of its own in the block's table, and a head of its own, so that no two ids can collide. The end
-is a class of the last block's first level only: a sound ends between frames, never within one. No end is ever read.
+A sequence is made of blocks. The ids of a block with Q levels are flattened time-major, level-minor: (t0, q0),
+(t0, q1), ..; every level has rows of its own in the block's table, and a head of its own, so that no two ids can
+collide. The end is a class of the last block's first level only: a sound ends between frames, never within one. No end
+is ever read.
 
-Ids of -1 are padding: the zero vector, seen by nobody. Every block counts its own time, so that padding one moves nothing
-in the next.
+Ids of -1 are padding: the zero vector, seen by nobody. Every block counts its own time, so that padding one moves
+nothing in the next.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Block:
 class StageConfig:
     """One stage.
 
-    conditioning: text by cross-attention, as keys and values in front of every self-attention ("prefix"), or not at all.
+    conditioning: text by cross-attention, as keys and values in front of every self-attention ("prefix"), or none.
     condition_dropout: the share of examples that lose their text in training. kv_heads 1 is multi-query attention.
     gradient_shrink: the share of the gradient that reaches the embeddings (GLM-130B, 2210.02414); 1 is all.
     forget: keys are hidden in training at a rate between 0 and this (forgetful causal masking, 2210.13432).

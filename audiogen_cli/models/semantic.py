@@ -11,13 +11,14 @@ The centroids lie in one safetensors file with their statistics, and with what t
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -127,15 +128,19 @@ class SpeechEncoder(nn.Module):
         about = _settings(str(name), revision)
         more = {"revision": revision} if revision else {}
         try:
-            model = _mert(name, about, more) if _is_mert(about) else AutoModel.from_pretrained(name, **more)
+            with _quiet():
+                model = _mert(name, about, more) if _is_mert(about) else AutoModel.from_pretrained(name, **more)
         except (OSError, ValueError, KeyError) as error:
             reason = str(error).splitlines()[0]
-            raise ModelError(f"cannot load the speech model {name}: {reason}; name a folder or another model.") from error
+            raise ModelError(
+                f"cannot load the speech model {name}: {reason}; name a folder or another model."
+            ) from error
         return cls(model, layer, int(about.get("sampling_rate", 16_000)), str(name), revision)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """In transformers' layout, with the sample rate beside it."""
-        self.model.save_pretrained(folder)  # type: ignore[operator]
+        with _quiet():
+            self.model.save_pretrained(folder)  # type: ignore[operator]
         settings = {"sampling_rate": self.sample_rate}
         (Path(folder) / "preprocessor_config.json").write_text(json.dumps(settings) + "\n", encoding="utf-8")
 
@@ -147,7 +152,12 @@ class SpeechEncoder(nn.Module):
 
 
 class SemanticTokenizer(nn.Module):
-    """waveform -> semantic ids. frame_rate: ids a second; codebook_size: V."""
+    """waveform -> semantic ids. frame_rate: ids a second; codebook_size: V.
+
+    It encodes as a codec of one codebook does, so that `audiolm prepare` can write its ids as it writes codes.
+    """
+
+    channels = num_codebooks = 1
 
     def __init__(self, encoder: SpeechEncoder, centroids: KMeans) -> None:
         super().__init__()
@@ -170,6 +180,11 @@ class SemanticTokenizer(nn.Module):
         device = next(self.encoder.parameters()).device
         return torch.stack([self.kmeans(self.encoder(row.to(device)).cpu()) for row in rows])
 
+    def encode(self, waveform: Tensor) -> Tensor:
+        """waveform [B, 1, N] -> ids [B, 1, T]."""
+        ids: Tensor = self(waveform)
+        return ids[:, None]
+
     def fingerprint(self) -> str:
         """Twelve hex digits that name the meaning of the ids."""
         return hashlib.sha256(self.kmeans.centroids.half().numpy().tobytes()).hexdigest()[:12]
@@ -191,7 +206,9 @@ class HubertWithKmeans(SemanticTokenizer):
         centroids = KMeans.load(kmeans_path)
         layer = centroids.config.layer
         if output_layer is not None and output_layer != layer:
-            raise ModelError(f"{kmeans_path} holds centroids of layer {layer}, not {output_layer}; leave out the layer.")
+            raise ModelError(
+                f"{kmeans_path} holds centroids of layer {layer}, not {output_layer}; leave out the layer."
+            )
         super().__init__(SpeechEncoder.load(checkpoint_path, layer, revision or centroids.config.revision), centroids)
 
     @classmethod
@@ -310,6 +327,20 @@ _FAMILIES: dict[str, Callable[[Any, int], tuple[int, States]]] = {
     "wav2vec2-bert": _filter_banks,
     "whisper": _whisper,
 }
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' own progress bars, which are as before afterwards: only the command line speaks."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _settings(name: str, revision: str) -> dict[str, Any]:

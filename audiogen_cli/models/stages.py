@@ -47,9 +47,7 @@ class CoarseTransformer(Stage):
     ) -> None:
         blocks = (Block("semantic", num_semantic_tokens), Block("acoustic", codebook_size, num_coarse_quantizers))
         settings = _shared(**more) | {"prefix_weight": float(project_semantic_logits)}
-        super().__init__(
-            StageConfig("coarse", blocks, dim, depth, unique_consecutive=unique_consecutive, **settings)
-        )
+        super().__init__(StageConfig("coarse", blocks, dim, depth, unique_consecutive=unique_consecutive, **settings))
 
 
 class FineTransformer(Stage):

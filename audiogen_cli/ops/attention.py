@@ -137,8 +137,9 @@ class Piece:
 class Attention(nn.Module):
     """Multi-head attention; queries, keys and values are all projected from what the caller has normalised.
 
-    One matrix [H W + 2 G W, D] holds the three projections, in that order: H heads of width W, whose keys and values are
-    shared by groups of H / G heads (multi-query attention, 1911.02150, is G = 1). G is H and W is D / H unless given.
+    One matrix [H W + 2 G W, D] holds the three projections, in that order: H heads of width W, whose keys and values
+    are shared by groups of H / G heads (multi-query attention, 1911.02150, is G = 1). Without being told, G is H and
+    W is D / H.
     """
 
     def __init__(
@@ -179,10 +180,8 @@ class Attention(nn.Module):
 class SelfAttention(Attention):
     """Causal attention of a piece of the sequence to itself and to what the cache holds."""
 
-    def forward(
-        self, x: Tensor, piece: Piece, cache: LayerCache | None = None, prefix: Memory | None = None
-    ) -> Tensor:
-        """x [B, S, D] -> [B, S, D]. prefix: keys and values that all see besides; piece.bias then covers them, first."""
+    def forward(self, x: Tensor, piece: Piece, cache: LayerCache | None = None, prefix: Memory | None = None) -> Tensor:
+        """x [B, S, D] -> [B, S, D]. prefix: keys and values that all see besides; piece.bias covers them first."""
         projected = self.in_proj(x, piece.rows)
         query, keys, values = projected.split([self.inner, self.kv_inner, self.kv_inner], dim=-1)
         query = self._heads(query, self.num_heads)

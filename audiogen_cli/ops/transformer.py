@@ -94,7 +94,9 @@ class Layer(nn.Module):
         prefix = None if self.crosses else memory
         x = self._add("self", x, lambda y: self.self_attention(self.norm1(y), piece, cache, prefix), piece.rows)
         if self.crosses and memory is not None:
-            x = self._add("cross", x, lambda y: self.cross_attention(self.norm_cross(y), memory, piece.rows), piece.rows)
+            x = self._add(
+                "cross", x, lambda y: self.cross_attention(self.norm_cross(y), memory, piece.rows), piece.rows
+            )
         return self._add("feedforward", x, lambda y: self._feedforward(self.norm2(y), piece.rows), piece.rows)
 
     def remember(self, condition: Tensor, bias: Tensor | None, rows: int | None) -> Memory:

@@ -3,17 +3,17 @@
     model = AudioLM(wav2vec=..., codec=..., semantic_transformer=..., coarse_transformer=..., fine_transformer=...)
     [waveform] = model(prime_wave_path="prompt.wav", seconds=10.0)      # [C, N], the prompt decoded and then the new
 
-Long sound is made in windows, as the paper does: semantic ids in hops of half a window; coarse codes in windows of which
-each keeps the last three tenths of the one before and reads the semantic ids of its own stretch; fine codes in windows
-side by side. Where repeated semantic ids are removed nobody knows which stretch they belong to, so a sound fits into the
-coarse stage's one window there. The codec decodes everything in one pass.
+Long sound is made in windows, as the paper does: semantic ids in hops of half a window; coarse codes in windows of
+which each keeps the last three tenths of the one before and reads the semantic ids of its own stretch; fine codes in
+windows side by side. Where repeated semantic ids are removed nobody knows which stretch they belong to, so a sound fits
+into the coarse stage's one window there. The codec decodes everything in one pass.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -53,7 +53,7 @@ class Request:
     texts: Sequence[str] | None = None
     prompts: Sequence[Tensor] | None = None
     seconds: float | None = None
-    sampling: Sampling = Sampling()
+    sampling: Sampling = field(default_factory=Sampling)
     temperatures: Temperatures = TEMPERATURES["speech"]
     max_length: int | None = None
     coarse_only: bool = False
@@ -151,7 +151,7 @@ class AudioLM:
         """How much of a recording is listened to when so much is to follow it."""
         coarse = self.parts.coarse.config
         if coarse.unique_consecutive:
-            return max(0.0, coarse.window_seconds - seconds)
+            return coarse.window_seconds - seconds
         return self.parts.semantic.config.window_seconds / 2
 
     def _prompts(
@@ -174,7 +174,9 @@ class AudioLM:
         count, codec, coarse = len(request.seeds), self.parts.codec, self.parts.coarse.config
         for what, given in (("texts", request.texts), ("prompts", request.prompts)):
             if given is not None and len(given) != count:
-                raise InputError(f"{len(given)} {what} do not go with {count} sounds; give one for each, or one for all.")
+                raise InputError(
+                    f"{len(given)} {what} do not go with {count} sounds; give one for each, or one for all."
+                )
         if request.texts is not None and self.parts.text is None:
             raise InputError("none of this model's stages reads text; leave the text out.")
         if request.seconds is not None and not request.seconds > 0:
@@ -189,8 +191,8 @@ class AudioLM:
             frames = codes.shape[1] + new
             if new < 1 or (coarse.unique_consecutive and frames > window):
                 raise InputError(
-                    f"this model makes {coarse.window_seconds:g} s at most, the prompt included, and {frames} frames of "
-                    f"{1 / codec.frame_rate:.3g} s were asked for; shorten the prompt or ask for less."
+                    f"this model makes {coarse.window_seconds:g} s at most, the prompt included, and "
+                    f"{frames / codec.frame_rate:.3g} s were asked for; shorten the prompt or ask for less."
                 )
             rows.append(_Row(seed, semantic, codes, codes[:0], frames))
         return rows
@@ -283,9 +285,7 @@ class AudioLM:
             found = yield from self._decoded(self.parts.fine, items, live, request, 2, start)
             for i, part in zip(live, found, strict=True):
                 made[i] = torch.cat([made[i][:, :start], unflatten(part, levels)], dim=1)
-        return [
-            replace(row, made=torch.cat([row.made, fine], dim=0)) for row, fine in zip(rows, made, strict=True)
-        ]
+        return [replace(row, made=torch.cat([row.made, fine], dim=0)) for row, fine in zip(rows, made, strict=True)]
 
     def _decoded(
         self, stage: Stage, items: list[Item], live: list[int], request: Request, index: int, start: int
@@ -349,10 +349,13 @@ def continue_audio(
     fade: float = 0.01,
     stride_seconds: float | None = None,
 ) -> Generator[Progress, None, list[Tensor]]:
-    """As pipelines/generate.continue_audio: the recording's own samples, and up to `seconds` of new sound after them."""
+    """As pipelines/generate.continue_audio: the recording's own samples, then up to `seconds` of new sound."""
     check([text] * len(seeds), seconds, seeds, empty=True)
     codec = model.parts.codec
     room = model.room_seconds(seconds)
+    if room <= 0:
+        longest = model.parts.coarse.config.window_seconds
+        raise InputError(f"this model makes {longest:g} s at most, what it goes on from included; ask for less.")
     tail = waveform[:, -max(1, round(room * sample_rate)) :]
     prompt = audio.resample(audio.remix(tail, codec.channels), sample_rate, codec.sample_rate)
     texts = [text] * len(seeds) if text else None

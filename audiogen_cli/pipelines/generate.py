@@ -102,8 +102,7 @@ def continue_audio(
     codes = yield from _mapped(steps, lambda done: Progress(max(0, done - start), new_frames, len(seeds)))
     seam, num_samples = start * model.codec.hop_length, round(seconds * sample_rate)
     made = [
-        audio.remix(after(sound, seam, model.sample_rate, sample_rate), len(waveform))
-        for sound in _sound(model, codes)
+        audio.remix(after(sound, seam, model.sample_rate, sample_rate), len(waveform)) for sound in _sound(model, codes)
     ]
     return [joined(waveform, new[:, :num_samples], sample_rate, fade) for new in made]
 

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from audiogen_cli.conditioners.base import Condition
 from audiogen_cli.conditioners.text import T5Conditioner
 from audiogen_cli.data import audio
-from audiogen_cli.data.manifest import Clip
+from audiogen_cli.data.manifest import Clip, Split
+from audiogen_cli.data.tokens import SEMANTIC, Tokens
 from audiogen_cli.errors import InputError
 from audiogen_cli.hub import checkpoint
 from audiogen_cli.models.audiolm import (
@@ -118,6 +119,40 @@ class FolderSounds:
             clip = self.clips[index]
             self._kept[index] = self.tokenizers(*audio.read(clip.path), clip.caption)
         return self._kept[index]
+
+
+class TokenSounds:
+    """The recordings of one split in the ids that `audiolm prepare` wrote: codes, and semantic ids in their folder."""
+
+    def __init__(self, folder: Path, tokenizers: Tokenizers, split: Split) -> None:
+        """Raises InputError when there are none, or they are those of others."""
+        semantic, codec = tokenizers.semantic, tokenizers.codec
+        self.semantic = None if semantic is None else _tokens(folder / SEMANTIC, semantic.fingerprint())
+        self.codes = None if codec is None else _tokens(folder, codec.fingerprint())
+        there = [tokens for tokens in (self.semantic, self.codes) if tokens is not None]
+        self._rows = [{clip.path: row for row, clip in enumerate(tokens.clips)} for tokens in there]
+        shared = set(self._rows[0]).intersection(*self._rows)
+        self.clips = [clip for clip in there[0].clips if clip.path in shared and clip.split == split]
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __call__(self, index: int) -> Sound:
+        clip = self.clips[index]
+        rows = [rows[clip.path] for rows in self._rows]
+        semantic = None if self.semantic is None else self.semantic.codes(rows[0])[0]
+        codes = None if self.codes is None else self.codes.codes(rows[-1])
+        return Sound(semantic, codes, clip.caption)
+
+
+def _tokens(folder: Path, fingerprint: str) -> Tokens:
+    tokens = Tokens(folder)
+    if tokens.info.codec != fingerprint:
+        raise InputError(
+            f"the tokens in {folder} are those of {tokens.info.codec}, not of {fingerprint}; run `audiolm prepare "
+            "--force` with the codec and the centroids to train on."
+        )
+    return tokens
 
 
 def crop(sound: Sound, config: StageConfig, rates: tuple[float, float], rng: np.random.Generator | None) -> Example:
@@ -239,6 +274,13 @@ def fitted(config: StageConfig, parts: Tokenizers, window_seconds: float | None 
     )
 
 
+def first(sounds: Any) -> list[Sound]:
+    """The first recordings of a source, to validate with. Raises InputError when there are none."""
+    if not len(sounds):
+        raise InputError("there are no recordings of this split; prepare the folder again with some.")
+    return [sounds(index) for index in range(min(VALIDATION_SOUNDS, len(sounds)))]
+
+
 class StageTask:
     """See `audiogen_cli.training.loop.Task`. The tokenizers and the text encoder stay on the CPU."""
 
@@ -332,9 +374,7 @@ class StageTask:
         return Batch(blocks, torch.tensor([example.ends for example in examples]), condition)
 
 
-def _rows(
-    batch: Batch, rows: Tensor | None, device: torch.device
-) -> tuple[list[Tensor], Tensor, Condition | None]:
+def _rows(batch: Batch, rows: Tensor | None, device: torch.device) -> tuple[list[Tensor], Tensor, Condition | None]:
     """Some rows of a batch, or all, on the device."""
     rows = torch.arange(len(batch.ends)) if rows is None else rows
     condition = batch.condition

@@ -30,7 +30,7 @@ from audiogen_cli.models.codec import Codec
 from audiogen_cli.models.decoding import Sampling, finish
 from audiogen_cli.models.semantic import SemanticTokenizer
 from audiogen_cli.models.stage_decoding import Item, decode
-from audiogen_cli.training.audiolm import FolderSounds, Sound, StageTask, Tokenizers, fitted
+from audiogen_cli.training.audiolm import FolderSounds, Sound, StageTask, Tokenizers, first, fitted
 from audiogen_cli.training.loop import LoopConfig, train
 
 
@@ -95,14 +95,17 @@ class StageTrainer:
             precision=precision,
         )
         training, held_out = self._data(folder, dataset, valid_dataset, sample_hz, valid_frac)
-        few = [held_out(i) for i in range(min(8, len(held_out)))]
-        self.task = StageTask(transformer, self.loop, training, len(training), few, parts.rates, self.text, weight_decay=wd)
+        few = first(held_out)
+        self.task = StageTask(
+            transformer, self.loop, training, len(training), few, parts.rates, self.text, weight_decay=wd
+        )
 
     def train(self) -> None:
         """To the last step. Raises OutputError for a results folder in use, TrainingError for a loss not finite."""
         recipe = {"model": to_dict(self.transformer.config), "loop": to_dict(self.loop)}
         for _ in train(self.task, self.loop, self.results_folder, recipe, self.resume):
             pass
+        self.task.accelerator.unwrap_model(self.task.prepared, keep_fp32_wrapper=False)  # computes in float32 again
         self.transformer.eval()
 
     def condition(self, text: Sequence[str] | None) -> Condition | None:

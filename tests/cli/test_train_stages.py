@@ -1,5 +1,6 @@
 """An AudioLM from the command line alone: centroids, three stages, one model, a continued recording."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -72,6 +73,26 @@ def test_from_recordings_to_a_continued_one(
     assert free.exit_code == 0 and len(free.stdout.splitlines()) == 2, free.output
     refused = audiolm("generate", "dog barking", "--model", "speech", "--seconds", 0.5)
     assert refused.exit_code == 2 and "none of this model's stages reads text" in refused.stderr
+
+
+def test_prepared_ids_are_those_of_the_sound(
+    audiolm: Callable[..., Result], sounds: Path, speech_model: Path, tiny_model: Path
+) -> None:
+    words = ("--encoder", speech_model, "--kmeans", speech_model / "kmeans.safetensors")
+    codec = ("--codec", tiny_model / "codec")
+    made = audiolm("prepare", sounds, "-o", "ids", "--model", tiny_model, *words)
+    assert made.exit_code == 0, made.output
+    assert Path("ids/semantic/tokens.json").is_file()
+    losses = []
+    for data, more in ((sounds, ()), ("ids", ("--tokens",))):
+        run = f"run-{len(losses)}"
+        done = audiolm("train", "coarse", "--data", data, "--recipe", "tiny.toml", "-o", run, *words, *codec, *more)
+        assert done.exit_code == 0, done.output
+        log = [json.loads(line) for line in Path(run, "log.jsonl").read_text().splitlines()]
+        losses.append([line["loss"] for line in log if line["kind"] == "step"])
+    assert len(losses[1]) == 2 and all(0 < loss < 10 for loss in losses[0] + losses[1])
+    wrong = audiolm("prepare", sounds, "-o", "other", "--encoder", speech_model)
+    assert wrong.exit_code == 2 and "both --encoder and --kmeans" in wrong.stderr
 
 
 def test_text_steers_a_model_that_reads_it(

@@ -1,4 +1,4 @@
-"""The stage's own properties. Names in brackets: the defect of audiolm-pytorch that a test fails on (reference 1.14)."""
+"""The stage's own properties. Names in brackets: the defect of audiolm-pytorch that a test fails on (reference 1.14)"""
 
 import itertools
 import math
@@ -96,7 +96,8 @@ def test_a_row_of_a_padded_batch_gets_the_logits_it_gets_alone(option: tuple) ->
     condition, each = text(*lengths), rows(option[0], *frames)
     together = model([padded(block) for block in each], condition)
     for row, length in enumerate(lengths):
-        alone = model([block[row][None] for block in each], Condition(*(t[row : row + 1, : max(length, 1)] for t in (condition.embedding, condition.mask))))  # fmt: skip
+        mine_alone = (part[row : row + 1, : max(length, 1)] for part in (condition.embedding, condition.mask))
+        alone = model([block[row][None] for block in each], Condition(*mine_alone))
         for mine, whole in zip(alone, together, strict=True):
             torch.testing.assert_close(mine[0], whole[row, : mine.shape[1]], atol=1e-5, rtol=0)
 

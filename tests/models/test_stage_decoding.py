@@ -73,7 +73,8 @@ def test_guidance_1_is_the_conditional_model() -> None:
     item = Item(ids(2, 9), 8, 3)
     with_text = made(model, [item], text(4), guidance=1.0)
     assert with_text == made(model, [item], text(4), guidance=1.0 + 1e-9)
-    assert any(made(model, [Item(ids(2, 9), 8, n)], text(4), guidance=9.0) != made(model, [Item(ids(2, 9), 8, n)], text(0)) for n in range(4))  # fmt: skip
+    items = [Item(ids(2, 9), 8, n) for n in range(4)]
+    assert made(model, items, text(4, 4, 4, 4), guidance=9.0) != made(model, items, text(0, 0, 0, 0))
 
 
 def test_a_row_stops_at_its_own_end() -> None:

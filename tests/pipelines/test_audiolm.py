@@ -85,9 +85,7 @@ def sounds(tmp_path: Path) -> Path:
 
 def test_the_program_of_the_readme(speech_model: Path, codec: Any, sounds: Path, tmp_path: Path) -> None:
     wav2vec = HubertWithKmeans(checkpoint_path=speech_model, kmeans_path=speech_model / "kmeans.safetensors")
-    semantic_transformer = SemanticTransformer(
-        num_semantic_tokens=wav2vec.codebook_size, flash_attn=True, **SIZES
-    )
+    semantic_transformer = SemanticTransformer(num_semantic_tokens=wav2vec.codebook_size, flash_attn=True, **SIZES)
     trainer: Any = SemanticTransformerTrainer(
         transformer=semantic_transformer,
         wav2vec=wav2vec,
@@ -146,9 +144,7 @@ def test_the_program_of_the_readme(speech_model: Path, codec: Any, sounds: Path,
 
 def test_the_text_conditioned_program_of_the_readme(wav2vec: Any, codec: Any, tiny_model: Path, tmp_path: Path) -> None:
     text = {"t5_name": str(tiny_model / "text"), "has_condition": True}
-    semantic_transformer = SemanticTransformer(
-        num_semantic_tokens=12, cond_as_self_attn_prefix=True, **text, **SIZES
-    )
+    semantic_transformer = SemanticTransformer(num_semantic_tokens=12, cond_as_self_attn_prefix=True, **text, **SIZES)
 
     class MockTextAudioDataset(Dataset):
         def __init__(self, length: int = 100, audio_length: int = 320 * 32) -> None:

@@ -24,8 +24,10 @@ from audiogen_cli.training.audiolm import (
     StageSettings,
     StageTask,
     Tokenizers,
+    TokenSounds,
     configured,
     crop,
+    first,
     fitted,
 )
 from audiogen_cli.training.loop import LoopConfig, train
@@ -71,8 +73,9 @@ def test_a_crop_is_the_same_stretch_of_all_ids_and_knows_its_end(stage: str) -> 
         block = example.blocks[-1]
         levels = settings.target.num_levels
         assert len(block) % levels == 0 and 10 <= len(block) // levels <= 20
-        source = whole.semantic if stage == "semantic" else whole.codes[settings.target.first_level :][:levels].T.flatten()  # type: ignore[index]
-        assert source is not None
+        assert whole.semantic is not None and whole.codes is not None
+        codes = whole.codes[settings.target.first_level :][:levels].T.flatten()
+        source = whole.semantic if stage == "semantic" else codes
         (start,) = [i for i in range(0, len(source), levels) if torch.equal(source[i : i + len(block)], block)]
         assert example.ends == (start + len(block) == len(source))
         if stage == "coarse":
@@ -100,7 +103,8 @@ def test_training_leaves_a_stage_that_loads(stage: str, tmp_path: Path) -> None:
 def test_evaluation_and_training_have_the_same_loss(tmp_path: Path) -> None:
     """[6: training appends the end, evaluation does not]"""
     made = task("coarse", forget=0.0)
-    [valid] = [report.metrics["valid_loss"] for report in train(made, dataclasses.replace(LOOP, steps=1), tmp_path, {}) if report.kind == "evaluate"]  # fmt: skip
+    reports = train(made, dataclasses.replace(LOOP, steps=1), tmp_path, {})
+    [valid] = [report.metrics["valid_loss"] for report in reports if report.kind == "evaluate"]
     [example] = made.validation
     stage: Any = made.average.module
     blocks = [padded([block]) for block in example.blocks]
@@ -152,6 +156,30 @@ def test_recordings_are_turned_into_ids_once(tokenizers: Tokenizers, tmp_path: P
     assert sounds(0) is found
 
 
+def test_prepared_ids_are_the_ids_of_the_recordings(tokenizers: Tokenizers, tmp_path: Path) -> None:
+    from audiogen_cli.models.decoding import finish
+    from audiogen_cli.pipelines.prepare import prepare
+
+    (tmp_path / "sounds").mkdir()
+    for name in ("rain", "bell"):
+        audio.write(tmp_path / f"sounds/{name}.wav", torch.randn(1, 8_000) * 0.1, 8_000)
+    folder = tmp_path / "ids"
+    semantic: Any = tokenizers.semantic
+    finish(prepare(tmp_path / "sounds", folder, codec=tokenizers.codec, fraction=0.0))
+    finish(prepare(tmp_path / "sounds", folder / "semantic", codec=semantic, fraction=0.0))
+    live_and_prepared = FolderSounds([], tokenizers), TokenSounds(folder, tokenizers, "train")
+    live_and_prepared[0].clips = live_and_prepared[1].clips
+    assert len(live_and_prepared[1]) == 2
+    for index in range(2):
+        mine, theirs = (sounds(index) for sounds in live_and_prepared)
+        assert torch.equal(mine.semantic, theirs.semantic) and torch.equal(mine.codes, theirs.codes)  # type: ignore[arg-type]
+        assert mine.caption == theirs.caption
+    with pytest.raises(InputError, match="no recordings of this split"):
+        first(TokenSounds(folder, tokenizers, "valid"))
+    with pytest.raises(InputError, match="are those of"):
+        TokenSounds(folder / "semantic", Tokenizers(codec=tokenizers.codec), "train")
+
+
 def test_a_recipe_becomes_the_three_stages(tokenizers: Tokenizers) -> None:
     small = StageSettings(dim=16, num_layers=1, num_heads=2)
     made = [configured(stage, small, tokenizers) for stage in STAGES]  # type: ignore[arg-type]
@@ -199,8 +227,8 @@ def test_two_processes_share_their_gradients_in_every_stage(tmp_path: Path) -> N
         for rank in range(2)
     ]
     found = [[json.loads(line) for line in run.communicate(timeout=300)[0].splitlines()] for run in runs]
-    for first, second in zip(*found, strict=True):
-        assert (first[0], second[0]) == (0, 1) and first[1] == second[1]
-        assert first[2] == second[2], "the gradients differ"
-        assert first[3] != second[3], "both ranks had the same batch"
+    for one, other in zip(*found, strict=True):
+        assert (one[0], other[0]) == (0, 1) and one[1] == other[1]
+        assert one[2] == other[2], "the gradients differ"
+        assert one[3] != other[3], "both ranks had the same batch"
     assert [line[1] for line in found[0]] == list(STAGES)

@@ -47,6 +47,16 @@ def test_two_trainers_live_in_one_process_and_none_asks(wav2vec: Any, tmp_path: 
         again.train()
 
 
+def test_a_trained_stage_computes_in_float32_again(wav2vec: Any, tmp_path: Path) -> None:
+    stage = semantic()
+    more = {"results_folder": tmp_path, "precision": "bf16"} | ONE
+    try:
+        SemanticTransformerTrainer(stage, wav2vec=wav2vec, dataset=waves(), **more).train()
+    except ValueError:  # Accelerate holds one precision for a whole process, and another test may have chosen
+        pytest.skip("this process computes in another precision")
+    assert "forward" not in vars(stage) and not stage.training
+
+
 @pytest.mark.parametrize("seconds", [0.25, 1])
 def test_the_crop_may_be_given_in_seconds_of_any_number_type(wav2vec: Any, tmp_path: Path, seconds: float) -> None:
     """[17: a float of seconds makes a float length, which is refused later]"""
