@@ -22,7 +22,6 @@ from audiogen_cli.cli.train import (
     Steps,
     Tiers,
     TrainSeed,
-    _clips,
     _loop,
     _source,
     _train,
@@ -33,7 +32,7 @@ from audiogen_cli.errors import InputError, OutputError
 from audiogen_cli.hub import catalog
 
 if TYPE_CHECKING:
-    from audiogen_cli.training.audiolm import Tokenizers
+    from audiogen_cli.training.stage_data import Tokenizers
 
 Name = Literal["semantic", "coarse", "fine"]
 
@@ -91,9 +90,10 @@ def kmeans(
     check_output(output, force)
     if output.suffix != ".safetensors":
         raise OutputError(f"centroids are written as safetensors; let {output.name} end in .safetensors.")
-    clips = _clips(data, tier)
     from audiogen_cli.models.semantic import SpeechEncoder, fit
+    from audiogen_cli.training.stage_data import find_recordings
 
+    clips = find_recordings(data, tier or ())
     with console.waiting(f"loading {encoder}"):
         model = SpeechEncoder.load(encoder, layer)
     with console.progress("listening", float(len(clips)), unit="files") as show:
@@ -208,13 +208,14 @@ def _codec_folder(given: Path | None) -> Path:
 
 
 def _stage(name: Name, how: How, speech: tuple[str, Path] | None, codec: Path | None) -> None:
-    clips = _clips(how.data, how.tier)
     from audiogen_cli.config import load_toml, to_dict
     from audiogen_cli.data.manifest import select
     from audiogen_cli.hub.stages import text_encoder
     from audiogen_cli.models.audiolm import Stage
     from audiogen_cli.training import audiolm as training
+    from audiogen_cli.training import stage_data
 
+    clips = stage_data.find_recordings(how.data, how.tier or ())
     plan = load_toml(training.StageRecipe, how.recipe) if how.recipe else training.StageRecipe()
     plan = dataclasses.replace(plan, loop=_loop(plan.loop, how.steps, how.batch_size, how.learning_rate, how.seed))
     reads = plan.model.conditioning != "none"
@@ -226,12 +227,12 @@ def _stage(name: Name, how: How, speech: tuple[str, Path] | None, codec: Path | 
     config = training.configured(name, plan.model, parts)
     if encoder is not None:
         config = dataclasses.replace(config, condition_dim=encoder.dim, text=how.text or "")
-    sounds: Any = training.FolderSounds(select(clips, "train"), parts)
-    held_out: Any = training.FolderSounds(select(clips, "valid"), parts)
+    sounds: Any = stage_data.FolderSounds(select(clips, "train"), parts)
+    held_out: Any = stage_data.FolderSounds(select(clips, "valid"), parts)
     if how.from_tokens:
-        sounds, held_out = (training.TokenSounds(how.data, parts, split) for split in ("train", "valid"))
+        sounds, held_out = (stage_data.TokenSounds(how.data, parts, split) for split in ("train", "valid"))
     with console.waiting("listening to the held-out recordings"):
-        few = training.first(held_out if len(held_out) else sounds)
+        few = stage_data.first(held_out if len(held_out) else sounds)
     task = training.StageTask(
         Stage(config),
         plan.loop,
@@ -249,7 +250,7 @@ def _stage(name: Name, how: How, speech: tuple[str, Path] | None, codec: Path | 
 def _parts(speech: tuple[str, Path] | None, codec: Path | None) -> Tokenizers:
     from audiogen_cli.hub import checkpoint
     from audiogen_cli.models.semantic import HubertWithKmeans
-    from audiogen_cli.training.audiolm import Tokenizers
+    from audiogen_cli.training.stage_data import Tokenizers
 
     own: Any = None if codec is None else checkpoint.load(codec, expect=checkpoint.CODEC_KINDS)
     return Tokenizers(None if speech is None else HubertWithKmeans(*speech), own)

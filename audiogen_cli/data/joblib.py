@@ -37,8 +37,11 @@ class Record:
         self.state = state
 
 
-class _Reader(pickle._Unpickler):  # type: ignore[name-defined]  # the one in Python, whose steps can be overridden
-    dispatch: ClassVar = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined]
+_Unpickler: Any = pickle._Unpickler  # the one in Python, whose steps can be overridden
+
+
+class _Reader(_Unpickler):  # type: ignore[misc]
+    dispatch: ClassVar[dict[int, Any]] = dict(_Unpickler.dispatch)
 
     def __init__(self, file: IO[bytes]) -> None:
         super().__init__(file)
@@ -87,5 +90,5 @@ def _dtype(record: Record) -> np.dtype:
     code = str(record.args[0])
     if code[:1] not in "fiub":
         raise ValueError(f"an array of type {code}")
-    order = record.state[1] if record.state else "|"
+    order: Any = record.state[1] if record.state else "|"
     return np.dtype(code).newbyteorder(order)

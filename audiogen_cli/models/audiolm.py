@@ -271,11 +271,11 @@ class Stage(nn.Module):
 
     def _logits(self, piece: Piece, x: Tensor, rows: int | None) -> Tensor:
         """What follows state i is of the level that i has, counted from the start token."""
-        heads = self.heads[piece.block]
+        heads: Any = self.heads[piece.block]
         first = piece.first + (0 if piece.begins else 1)
         logits = x.new_full((*x.shape[:2], self._classes(piece.block, 0)), -torch.inf)
-        for level, head in enumerate(heads):  # type: ignore[arg-type]
-            places = slice((level - first) % len(heads), None, len(heads))  # type: ignore[arg-type]
+        for level, head in enumerate(heads):
+            places = slice((level - first) % len(heads), None, len(heads))
             if x[:, places].shape[1]:
                 logits[:, places, : head.out_features] = head(x[:, places], rows).to(logits.dtype)
         return logits

@@ -21,8 +21,7 @@ from torch import Tensor
 
 from audiogen_cli.conditioners.base import Condition
 from audiogen_cli.config import to_dict
-from audiogen_cli.data import audio, labelled
-from audiogen_cli.data.manifest import Clip, select, split_by_source
+from audiogen_cli.data.manifest import select
 from audiogen_cli.errors import InputError
 from audiogen_cli.hub.stages import text_encoder
 from audiogen_cli.models.audiolm import Stage
@@ -30,8 +29,9 @@ from audiogen_cli.models.codec import Codec
 from audiogen_cli.models.decoding import Sampling, finish
 from audiogen_cli.models.semantic import SemanticTokenizer
 from audiogen_cli.models.stage_decoding import Item, decode
-from audiogen_cli.training.audiolm import FolderSounds, Sound, StageTask, Tokenizers, first, fitted
+from audiogen_cli.training.audiolm import StageTask, fitted
 from audiogen_cli.training.loop import LoopConfig, train
+from audiogen_cli.training.stage_data import FolderSounds, Sound, Tokenizers, find_recordings, first
 
 
 class StageTrainer:
@@ -118,7 +118,7 @@ class StageTrainer:
     ) -> tuple[FolderSounds | DatasetSounds, FolderSounds | DatasetSounds]:
         """Training and validation data; without any for validation the training data stands in."""
         if folder is not None:
-            clips = split_by_source(_clips(Path(folder)), share)
+            clips = find_recordings(Path(folder), fraction=share)
             held_out = select(clips, "valid") or clips
             return FolderSounds(select(clips, "train"), self.parts), FolderSounds(held_out, self.parts)
         training = DatasetSounds(dataset, self.parts, sample_hz)
@@ -182,14 +182,3 @@ class DatasetSounds:
         if semantic.sample_rate > codec.sample_rate:
             waves.reverse()
         return self.tokenizers(waves[0], semantic.sample_rate, caption, waves[1])
-
-
-def _clips(folder: Path) -> list[Clip]:
-    """All recordings of a folder; one without a caption has an empty one."""
-    if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder; name the folder that holds the recordings.")
-    captions = {r.path: r.captions[0] for r in labelled.find(folder).recordings}
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in audio.SUFFIXES)
-    if not paths:
-        raise InputError(f"{folder} holds no recordings; put some there.")
-    return [Clip(str(path), captions.get(path, ""), 1.0, path.stem) for path in paths]

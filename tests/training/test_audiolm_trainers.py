@@ -11,8 +11,8 @@ from audiogen_cli.errors import InputError, OutputError
 from audiogen_cli.hub import checkpoint
 from audiogen_cli.models.semantic import HubertWithKmeans
 from audiogen_cli.models.stages import CoarseTransformer, SemanticTransformer
-from audiogen_cli.training.audiolm import Tokenizers
 from audiogen_cli.training.audiolm_trainers import CoarseTransformerTrainer, DatasetSounds, SemanticTransformerTrainer
+from audiogen_cli.training.stage_data import Tokenizers
 
 SIZES = {"dim": 16, "depth": 1, "heads": 2, "dim_head": 8}
 ONE = {"num_train_steps": 1, "batch_size": 1}
