@@ -117,12 +117,12 @@ class StageConfig:
 
 
 class StageCache:
-    """A KVCache, and where the tokens in it stand. read: tokens of the last block."""
+    """A KVCache, where the tokens in it stand, and which nobody sees, bool [B, S]. read: tokens of the last block."""
 
     def __init__(self, keys: KVCache) -> None:
         self.keys = keys
-        self.places: list[Places] = []
-        self.hidden: list[Tensor] = []
+        self.places: Places | None = None
+        self.hidden: Tensor | None = None
         self.read = 0
 
 
@@ -196,8 +196,9 @@ class Stage(nn.Module):
             hidden = hidden | forgotten
         place = query
         if cache is not None:
-            cache.places, cache.hidden = [*cache.places, query], [*cache.hidden, hidden]
-            place, hidden = Places.cat(cache.places), torch.cat(cache.hidden, dim=1)
+            place = query if cache.places is None else Places.cat([cache.places, query])
+            hidden = hidden if cache.hidden is None else torch.cat([cache.hidden, hidden], dim=1)
+            cache.places, cache.hidden = place, hidden
             cache.read = pieces[-1].first + pieces[-1].ids.shape[1]
         relative = self.relative(query, place).to(x.dtype) if self.config.positions == "relative" else None
         memory = self._memory(condition, keys, x)

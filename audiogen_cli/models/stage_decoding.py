@@ -44,7 +44,8 @@ def decode(
     """Ids [n] of the last block for each item, its prompt first and its end left out. Yields the ids done so far,
     the mean of the items.
 
-    condition: of as many rows; None is unconditional. A row stops at its end or at its length. `stage` is expected in
+    condition: of as many rows; None is unconditional. A row stops at its end or at its length, never before something
+    new. `stage` is expected in
     eval mode, and unflattened prompts are whole frames.
     """
     sampling = sampling or Sampling()
@@ -105,7 +106,8 @@ def _fill(
     logits = stage(blocks, condition, cache)[-1][:, -1]
     ended = torch.full((len(items),), -1)  # where a row ends, once it has
     while True:
-        found = _draw(_allowed(stage, _guided(logits, halves, sampling), ids), generators, sampling)
+        new = ids.shape[1] - len(items[0].prompt)
+        found = _draw(_allowed(stage, _guided(logits, halves, sampling), ids, new), generators, sampling)
         over = (found.cpu() == stage.config.end) if stage.config.end is not None else torch.zeros(len(items)).bool()
         ended = torch.where(over & (ended < 0), ids.shape[1], ended)
         ids = torch.cat([ids, found.clamp_max(stage.config.target.codebook_size - 1)[:, None]], dim=1)
@@ -128,13 +130,13 @@ def _guided(logits: Tensor, halves: int, sampling: Sampling) -> Tensor:
     return guide(cond, null, sampling.guidance).masked_fill(cond == -torch.inf, -torch.inf)
 
 
-def _allowed(stage: Stage, logits: Tensor, ids: Tensor) -> Tensor:
-    """Without repeated ids the next one differs from the last; and a sound of no length is none."""
+def _allowed(stage: Stage, logits: Tensor, ids: Tensor, new: int) -> Tensor:
+    """Without repeated ids the next one differs from the last; and the end is not the first thing that is made."""
     config = stage.config
     logits = logits.clone()
     if config.stage == "semantic" and config.unique_consecutive and ids.shape[1]:
         logits.scatter_(1, ids[:, -1:], -torch.inf)
-    if config.end is not None and not ids.shape[1]:
+    if config.end is not None and not new:
         logits[:, config.end] = -torch.inf
     return logits
 

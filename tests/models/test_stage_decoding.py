@@ -85,6 +85,17 @@ def test_a_row_stops_at_its_own_end() -> None:
     assert all(length % 2 == 0 and length > 0 for length in lengths)
 
 
+def test_something_new_is_made_before_the_end() -> None:
+    model = tiny("coarse", conditioning="none")
+    with torch.no_grad():
+        model.heads[-1][0].weight[-1] = 100 * model.heads[-1][0].weight[:-1].abs().sum(0)
+        model.out_norm.weight.zero_()
+        model.out_norm.bias.fill_(1)  # nothing is likelier than the end
+    for length in (0, 4):
+        [row] = made(model, [Item(ids(length, 7), 20, 0, ids(3, 9))])
+        assert len(row) == length + 2
+
+
 def test_without_repeated_ids_the_next_one_differs_from_the_last() -> None:
     model = never_ends(tiny("semantic", conditioning="none"))
     [row] = made(model, [Item(ids(0, 9), 200, 0)], temperature=5.0)
