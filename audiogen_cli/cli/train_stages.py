@@ -34,6 +34,8 @@ from audiogen_cli.hub import catalog
 if TYPE_CHECKING:
     from audiogen_cli.training.stage_data import Tokenizers
 
+__all__ = ["app"]
+
 Name = Literal["semantic", "coarse", "fine"]
 
 Encoder = Annotated[

@@ -43,9 +43,14 @@ def load(folder: str | os.PathLike[str], device: str = "cpu") -> Stages:
     folder = Path(folder)
     tokenizer = HubertWithKmeans(folder / "encoder", folder / "encoder" / CENTROIDS).to(device)
     codec: Any = checkpoint.load(folder / "codec", device, expect=checkpoint.CODEC_KINDS)
-    stages: list[Any] = [checkpoint.load(folder / name, device, expect=("stage",)) for name in STAGES]
+    semantic, coarse, fine = (_stage(folder / name, device) for name in STAGES)
     text = T5Conditioner.load(folder / "text") if (folder / "text").is_dir() else None
-    return checked(Stages(tokenizer, codec, *stages, text=text))
+    return checked(Stages(tokenizer, codec, semantic, coarse, fine, text))
+
+
+def _stage(folder: Path, device: str) -> Stage:
+    stage: Stage = checkpoint.load(folder, device, expect=("stage",))  # type: ignore[assignment]
+    return stage
 
 
 def save(folder: str | os.PathLike[str], parts: Stages) -> None:

@@ -308,7 +308,7 @@ def _whisper(model: Any, sample_rate: int) -> tuple[int, States]:
     def states(waveform: Tensor, layer: int) -> Tensor:
         count = -(-len(waveform) // hop)
         padded = F.pad(waveform, (0, count * hop - len(waveform))).cpu().numpy()
-        heard = extractor(padded, sampling_rate=16_000, padding=False, truncation=False, return_tensors="pt")
+        heard = extractor(padded, sampling_rate=16_000, padding="do_not_pad", truncation=False, return_tensors="pt")
         x = F.gelu(encoder.conv1(heard["input_features"].to(waveform.device)))
         x = F.gelu(encoder.conv2(x)).transpose(1, 2)  # [1, T, D]
         x = x + encoder.embed_positions.weight[: x.shape[1]]

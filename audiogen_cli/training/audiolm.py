@@ -99,7 +99,7 @@ def fitted(config: StageConfig, parts: Tokenizers, window_seconds: float | None 
         there = semantic if block.axis == "semantic" else codec
         if there is None:
             raise InputError(f"the {config.stage} stage reads {block.axis} ids; give what makes them as well.")
-        levels = 1 if there is semantic else there.num_codebooks  # type: ignore[union-attr]
+        levels = 1 if there is semantic else there.num_codebooks
         if block.codebook_size != there.codebook_size or block.first_level + block.num_levels > levels:
             raise InputError(
                 f"the {config.stage} stage has {block.num_levels} levels of {block.codebook_size} {block.axis} ids, "

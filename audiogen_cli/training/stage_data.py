@@ -75,11 +75,10 @@ class Tokenizers:
             heard = audio.resample(audio.remix(waveform, 1), sample_rate, self.semantic.sample_rate)
             semantic = self.semantic(heard)[0]
         if self.codec is not None:
-            heard = codec_waveform
-            if heard is None:
-                heard = audio.resample(waveform, sample_rate, self.codec.sample_rate)
+            if codec_waveform is None:
+                codec_waveform = audio.resample(waveform, sample_rate, self.codec.sample_rate)
             device = next(self.codec.parameters()).device
-            codes = self.codec.encode(audio.remix(heard, self.codec.channels)[None].to(device))[0].cpu()
+            codes = self.codec.encode(audio.remix(codec_waveform, self.codec.channels)[None].to(device))[0].cpu()
         return Sound(semantic, codes, caption)
 
 
