@@ -18,16 +18,32 @@ if TYPE_CHECKING:
     from audiogen_cli.hub.catalog import load
     from audiogen_cli.hub.soundstream import AudioLMSoundStream, MusicLMSoundStream, SoundStream
     from audiogen_cli.models.decoding import finish
+    from audiogen_cli.models.semantic import HubertWithKmeans
+    from audiogen_cli.models.stages import CoarseTransformer, FineTransformer, SemanticTransformer
     from audiogen_cli.models.streaming import decode_blocks, encode_blocks
+    from audiogen_cli.pipelines.audiolm import AudioLM
     from audiogen_cli.pipelines.generate import continue_audio, generate
+    from audiogen_cli.training.audiolm_trainers import (
+        CoarseTransformerTrainer,
+        FineTransformerTrainer,
+        SemanticTransformerTrainer,
+    )
     from audiogen_cli.training.soundstream import SoundStreamTrainer
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AudioLM",
     "AudioLMSoundStream",
     "AudiolmError",
+    "CoarseTransformer",
+    "CoarseTransformerTrainer",
+    "FineTransformer",
+    "FineTransformerTrainer",
+    "HubertWithKmeans",
     "MusicLMSoundStream",
+    "SemanticTransformer",
+    "SemanticTransformerTrainer",
     "SoundStream",
     "SoundStreamTrainer",
     "__version__",
@@ -42,9 +58,17 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AudioLM": "audiogen_cli.pipelines.audiolm",
     "AudioLMSoundStream": "audiogen_cli.hub.soundstream",
     "AudiolmError": "audiogen_cli.errors",
+    "CoarseTransformer": "audiogen_cli.models.stages",
+    "CoarseTransformerTrainer": "audiogen_cli.training.audiolm_trainers",
+    "FineTransformer": "audiogen_cli.models.stages",
+    "FineTransformerTrainer": "audiogen_cli.training.audiolm_trainers",
+    "HubertWithKmeans": "audiogen_cli.models.semantic",
     "MusicLMSoundStream": "audiogen_cli.hub.soundstream",
+    "SemanticTransformer": "audiogen_cli.models.stages",
+    "SemanticTransformerTrainer": "audiogen_cli.training.audiolm_trainers",
     "SoundStream": "audiogen_cli.hub.soundstream",
     "SoundStreamTrainer": "audiogen_cli.training.soundstream",
     "continue_audio": "audiogen_cli.pipelines.generate",

@@ -98,6 +98,42 @@ def build_text_encoder(folder: Path) -> None:
     tokenizer.save(str(folder / "tokenizer.json"))
 
 
+@pytest.fixture(scope="session")
+def speech_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A HuBERT of 16 kHz with random weights in transformers' layout, and 12 centroids of its first layer."""
+    import torch
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return build_speech_model(tmp_path_factory.mktemp("speech") / "encoder")
+
+
+def build_speech_model(folder: Path) -> Path:
+    import torch
+    from transformers.models.hubert.configuration_hubert import HubertConfig
+    from transformers.models.hubert.modeling_hubert import HubertModel
+
+    from audiogen_cli.models.semantic import SpeechEncoder, fit
+
+    config = HubertConfig(
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        conv_dim=(8,) * 7,
+        num_conv_pos_embeddings=4,
+        num_conv_pos_embedding_groups=2,
+    )
+    encoder = SpeechEncoder(HubertModel(config), 1, 16_000)
+    encoder.save(folder)
+    from audiogen_cli.data import audio
+
+    audio.write(folder / "noise.wav", torch.randn(1, 16_000) * 0.2, 16_000)
+    fit(encoder, [folder / "noise.wav"], 12).save(folder / "kmeans.safetensors")
+    (folder / "noise.wav").unlink()
+    return folder
+
+
 @pytest.fixture
 def audiolm(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """Runs the command in an empty folder, on the tiny model unless told otherwise."""

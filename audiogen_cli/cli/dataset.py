@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -38,6 +38,12 @@ def prepare(
     force: Annotated[bool, typer.Option("--force", help="Start anew instead of going on.")] = False,
     model: options.ModelName = options.MODEL,
     device: options.DeviceName = "auto",
+    encoder: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Also write semantic ids, of this speech model (see --kmeans).")
+    ] = None,
+    centroids: Annotated[
+        Path | None, typer.Option("--kmeans", metavar="FILE", help="Its centroids, from `audiolm train kmeans`.")
+    ] = None,
 ) -> None:
     """Turn a folder of recordings into training data.
 
@@ -46,18 +52,32 @@ def prepare(
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; name the folder that holds the recordings.")
+    if (encoder is None) != (centroids is None):
+        raise InputError("semantic ids need both --encoder and --kmeans; give the other one, or none.")
     codec = _codec(model, device) if with_tokens else None
     summary = _run(folder, output, captions, codec, valid, force)
+    if encoder is not None and centroids is not None:
+        _semantic(folder, output, captions, encoder, centroids, valid, force)
     _tell(summary, as_json)
+
+
+def _semantic(
+    folder: Path, output: Path, captions: Path | None, encoder: str, centroids: Path, valid: float, force: bool
+) -> None:
+    from audiogen_cli.data.tokens import SEMANTIC
+    from audiogen_cli.models.semantic import HubertWithKmeans
+
+    with console.waiting(f"loading {encoder}"):
+        tokenizer: Any = HubertWithKmeans(encoder, centroids)
+    _run(folder, output / SEMANTIC, captions, tokenizer, valid, force)
 
 
 def _codec(model: str, device: options.Device) -> Codec:
     from audiogen_cli.hub import catalog, checkpoint
 
     with console.waiting("loading the codec"):
-        kinds = tuple(kind for kind in checkpoint.KINDS if kind != "lm")
         codec: Codec = checkpoint.load(  # type: ignore[assignment]
-            catalog.find(model).folder / "codec", catalog.resolve_device(device), expect=kinds
+            catalog.find(model).folder / "codec", catalog.resolve_device(device), expect=checkpoint.CODECS
         )
     return codec
 

@@ -83,10 +83,14 @@ def generate(
     device: options.DeviceName = "auto",
     dtype: options.DtypeName = "auto",
 ) -> None:
-    """Make sound from text.
+    """Make sound from text; with an AudioLM model a recording in its place is gone on from (audiolm continue).
 
     The file's path goes to stdout; the prompt, the seed and all parameters are stored in the file (audiolm info FILE).
     """
+    if text and len(text) == 1 and _is_recording(text[0]):
+        how = (extend_stride, output, file_format, bit_depth, fade, spectrogram, as_json, force, model, device, dtype)
+        continue_(ctx, Path(text[0]), "", like, seconds, variations, seed, guidance, temperature, top_k, top_p, *how)
+        return
     run = Run(device, dtype, force, spectrogram, as_json, resume=prompts is not None)
     if like is not None:
         _make_like(ctx, like, output, run, "generate", _generated)
@@ -153,6 +157,11 @@ def continue_(
     jobs = requests.plan(requests.expand([Row(text)], length, first, variations, stem), place, settings)
     requests.check_places(jobs, force, spectrogram)
     _carry_out(jobs, entry, run, _continued(prompt), prompt.sample_rate)
+
+
+def _is_recording(text: str) -> bool:
+    """Whether a text is the name of a sound file that is there."""
+    return Path(text).suffix.lower() in requests.RECORDINGS and len(text) < 256 and Path(text).is_file()
 
 
 def _rows(texts: Sequence[str], prompts: Path | None, unconditional: bool) -> list[Row]:
@@ -285,22 +294,34 @@ def _sampling(recipe: Recipe) -> Sampling:
 
 
 def _generated(model: Model, jobs: Sequence[Job]) -> Generator[Progress, None, list[Tensor]]:
-    from audiogen_cli.pipelines.generate import generate as generate_audio
-
     recipes = [job.recipe for job in jobs]
     same = recipes[0]
     prompts, seeds = [recipe.prompt or None for recipe in recipes], [recipe.seed for recipe in recipes]
     how = (_sampling(same), same.normalize, same.fade, same.extend_stride)
-    return generate_audio(model, prompts, same.seconds, seeds, *how)
+    return _pipeline(model).generate(model, prompts, same.seconds, seeds, *how)
+
+
+def _pipeline(model: Any) -> Any:
+    """The module whose `generate` and `continue_audio` are this model's."""
+    from audiogen_cli.pipelines import audiolm
+    from audiogen_cli.pipelines import generate as plain
+
+    return audiolm if isinstance(model, audiolm.AudioLM) else plain
+
+
+def _loaded(entry: Entry, run: Run) -> Any:
+    if not entry.staged:
+        return catalog.load(entry, run.device, run.dtype)
+    from audiogen_cli.pipelines import audiolm
+
+    return audiolm.load(entry.folder, catalog.resolve_device(run.device), entry.card.domain, entry.card.lanes)
 
 
 def _continued(prompt: Audio) -> Maker:
     def make(model: Model, jobs: Sequence[Job]) -> Generator[Progress, None, list[Tensor]]:
-        from audiogen_cli.pipelines.generate import continue_audio
-
         same, seeds = jobs[0].recipe, [job.recipe.seed for job in jobs]
         how, stride = _sampling(same), same.extend_stride
-        return continue_audio(model, *prompt, same.prompt, same.seconds, seeds, how, same.fade, stride)
+        return _pipeline(model).continue_audio(model, *prompt, same.prompt, same.seconds, seeds, how, same.fade, stride)
 
     return make
 
@@ -316,7 +337,7 @@ def _carry_out(jobs: list[Job], entry: Entry, run: Run, make: Maker, sample_rate
         return
     watch = console.Stopwatch()
     with console.waiting(f"loading {entry.card.name}"):
-        model = catalog.load(entry, run.device, run.dtype)
+        model = _loaded(entry, run)
     made, loaded = 0.0, watch.seconds
     for batch in requests.batches(jobs, max(requests.TOGETHER, entry.card.lanes)):
         for job, sound in zip(batch, _watched(make(model, batch), model, batch), strict=True):

@@ -19,6 +19,7 @@ from audiogen_cli.pipelines.recipe import BitDepth, Format, Kind, Normalization,
 
 STDOUT = "-"
 FORMATS: dict[str, Format] = {".wav": "wav", ".flac": "flac", ".ogg": "ogg", ".oga": "ogg", ".opus": "ogg"}
+RECORDINGS = (*FORMATS, ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf")  # what is read, without torch
 _PROMPT_COLUMNS = ("prompt", "caption", "text")
 TOGETHER = 8  # sounds of a batch: they share the reading of the weights, and are written when all are done
 _RANDOM_SEEDS = 2**31

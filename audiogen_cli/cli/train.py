@@ -114,7 +114,7 @@ class Run:
         console.result(str(self.output / "model"))
 
 
-def _with_run(command: Callable[..., None]) -> Callable[..., None]:
+def with_run(command: Callable[..., None]) -> Callable[..., None]:
     """`command(run, ...)` as Typer wants it: the options of `Run` and its own, each by name."""
 
     def named(**values: Any) -> None:
@@ -140,7 +140,7 @@ def _with_run(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @app.command()
-@_with_run
+@with_run
 def codec(run: Run, preset: Preset = None) -> None:
     """Train a codec (the spectral one; EnCodec or SoundStream by preset or recipe) on recordings, without captions.
 
@@ -163,7 +163,7 @@ def codec(run: Run, preset: Preset = None) -> None:
 
 
 @app.command()
-@_with_run
+@with_run
 def lm(
     run: Run,
     model: options.ModelName = options.MODEL,
@@ -205,7 +205,7 @@ def lm(
 
 
 @app.command()
-@_with_run
+@with_run
 def entropy(run: Run, model: options.ModelName = options.MODEL, codec_folder: CodecFolder = None) -> None:
     """Train the small model that makes compressed files smaller, on the codes of a codec; captions are not needed.
 

@@ -26,6 +26,7 @@ from audiogen_cli.errors import InputError
 
 FORMAT = 1
 INDEX = "tokens.json"
+SEMANTIC = "semantic"  # the subfolder with the semantic ids of the same recordings, if there are any
 _LARGEST_CODE = 2**15 - 1
 
 

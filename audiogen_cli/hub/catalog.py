@@ -4,6 +4,8 @@
     folder/codec, folder/lm            checkpoints (hub/checkpoint.py)
     folder/text                        the text encoder (conditioners/text.py)
 
+An AudioLM has other parts (hub/stages.py): codec, encoder, semantic, coarse, fine, and text where it is read.
+
 Bundled models lie in `weights/`: inside the installed package, or at the root of a clone. Finding and hashing one of
 them imports no torch; only `load` does. Any other name is a short name of hub/known.py or `owner/name[@revision]` on
 the Hub, and its folder, as one on the disk, may be of a foreign layout (hub/foreign.py).
@@ -44,6 +46,7 @@ Getter = Callable[[str, str | None], Path]  # a repository and a revision -> its
 
 DEFAULT_MODEL = "sounds-small"
 PARTS = ("codec", "lm", "text")
+STAGED_PARTS = ("codec", "encoder", "semantic", "coarse", "fine")
 _PACKAGE = Path(__file__).resolve().parents[1]
 SHELVES = (_PACKAGE / "weights", _PACKAGE.parent / "weights")
 
@@ -62,6 +65,7 @@ class SamplingDefaults:
 class ModelCard:
     """model.json. window_seconds: None is the language model's own; lanes: of models/decoding.decode.
 
+    domain: of an AudioLM, which decides the temperatures of its stages (pipelines/audiolm.py).
     seconds: how much to make when nobody says; extend_stride: the new seconds of a hop of sound beyond the window, None
     is half of it.
     """
@@ -74,6 +78,7 @@ class ModelCard:
     lanes: int = 1
     seconds: float = 5.0
     extend_stride: float | None = None
+    domain: Literal["speech", "music"] = "speech"
 
     def __post_init__(self) -> None:
         if self.seconds <= 0 or (self.extend_stride is not None and self.extend_stride <= 0):
@@ -95,14 +100,22 @@ class Entry:
     text: Path | None = None
     codec: Path | None = None
 
+    @property
+    def staged(self) -> bool:
+        """Whether this is an AudioLM."""
+        return self.layout is None and _is_staged(self.folder)
+
     @cached_property
     def hash(self) -> str:
         """Twelve hex digits over everything that decides how the model sounds: the parts' files, lanes and window."""
         decisive: list[Any] = [self.card.lanes, self.card.window_seconds]
+        if self.staged:
+            decisive.append(self.card.domain)
         if self.layout is not None:
             return self._foreign_hash(decisive)
         digest = hashlib.sha256(json.dumps(decisive).encode())
-        for path in sorted(path for part in PARTS for path in (self.folder / part).rglob("*") if path.is_file()):
+        parts = (*STAGED_PARTS, "text") if self.staged else PARTS
+        for path in sorted(path for part in parts for path in (self.folder / part).rglob("*") if path.is_file()):
             digest.update(path.relative_to(self.folder).as_posix().encode() + b"\0")
             with open(path, "rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
@@ -219,6 +232,8 @@ def load(
     device.
     """
     entry = name if isinstance(name, Entry) else find(name)
+    if entry.staged:
+        raise ModelError(f"{entry.folder} is an AudioLM; load it with pipelines.audiolm.load, or use the command line.")
     place = resolve_device(device)
     return load_as(entry, place, torch_dtype(dtype, place), padding)
 
@@ -265,7 +280,7 @@ def _shelved() -> dict[str, Path]:
 
 def _any_entry(folder: Path, name: str, get: Getter, repo: str | None = None) -> Entry:
     """A folder of any layout; `get` finds what a foreign one only names."""
-    if (folder / "model.json").is_file() or any((folder / part).is_dir() for part in PARTS):
+    if (folder / "model.json").is_file() or any((folder / part).is_dir() for part in PARTS + STAGED_PARTS):
         return _entry(folder)
     from audiogen_cli.hub import foreign
 
@@ -323,8 +338,13 @@ def _parts(entry: Entry, place: str, dtype: torch.dtype | None, padding: Padding
     return foreign.Parts(codec, lm, T5Conditioner.load(entry.folder / "text", "cpu"))
 
 
+def _is_staged(folder: Path) -> bool:
+    return not (folder / "lm").is_dir() and any((folder / part).is_dir() for part in STAGED_PARTS[1:])
+
+
 def _entry(folder: Path) -> Entry:
-    missing = [part for part in PARTS if not (folder / part).is_dir()]
+    parts = STAGED_PARTS if _is_staged(folder) else PARTS
+    missing = [part for part in parts if not (folder / part).is_dir()]
     if missing:
         raise ModelError(f"{folder} is not a model: it has no folder {' and no '.join(missing)}; add it.")
     path = folder / "model.json"

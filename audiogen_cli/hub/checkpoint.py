@@ -22,6 +22,7 @@ from audiogen_cli.config import from_dict, nearest, to_dict
 from audiogen_cli.errors import CheckpointError, OutputError
 from audiogen_cli.hub.soundstream import SoundStream
 from audiogen_cli.hub.tables import WEIGHTS, Safetensors, fill, only_for_training
+from audiogen_cli.models.audiolm import Stage, StageConfig
 from audiogen_cli.models.codec import Codec
 from audiogen_cli.models.encodec import Encodec, EncodecConfig, StereoEncodec
 from audiogen_cli.models.entropy import EntropyLM, EntropyLMConfig
@@ -39,13 +40,15 @@ KINDS: dict[str, tuple[type[Any], type[nn.Module]]] = {
     "lm": (LMConfig, LM),
     "soundstream": (SoundStreamConfig, SoundStream),
     "spectral": (SpectralConfig, SpectralCodec),
+    "stage": (StageConfig, Stage),
 }
 CODECS = tuple(kind for kind, (_, cls) in KINDS.items() if issubclass(cls, Codec))
 
 
 def kind_of(module: nn.Module) -> str:
-    """The name under which a module is stored."""
-    return next(kind for kind, (_, cls) in KINDS.items() if type(module) is cls)
+    """The name under which a module is stored: that of its class, or of the nearest class above it."""
+    kinds = {cls: kind for kind, (_, cls) in KINDS.items()}
+    return next(kinds[cls] for cls in type(module).__mro__ if cls in kinds)
 
 
 def save(

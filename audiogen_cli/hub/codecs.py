@@ -15,7 +15,6 @@ from audiogen_cli.models.entropy import EntropyLM
 
 # The original files' models are on the Hub as well, in transformers' layout.
 ON_HUB: Mapping[str, str] = {name: f"facebook/{name}" for name in encodec.PRESETS}
-CODEC_KINDS = tuple(kind for kind, (_, cls) in checkpoint.KINDS.items() if issubclass(cls, Codec))
 
 
 class NamedCodec(NamedTuple):
@@ -73,7 +72,7 @@ def _loaded(name: str, place: Path, device: str) -> NamedCodec:
     if foreign.has_codec(place):
         codec: Any = foreign.load_codec(place)
     elif place.is_dir():
-        codec = checkpoint.load(place / "codec" if (place / "codec").is_dir() else place, expect=CODEC_KINDS)
+        codec = checkpoint.load(place / "codec" if (place / "codec").is_dir() else place, expect=checkpoint.CODECS)
         place = place if (place / "codec").is_dir() else place.resolve().parent
     else:
         raise ModelError(f"{place} is no codec; name a model, a folder, or a .th file of EnCodec.")

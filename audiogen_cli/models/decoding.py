@@ -71,7 +71,7 @@ def decode(
     groups = _groups(lm, condition, len(seeds), lanes, keep_padding)
     for number, (rows, length) in enumerate(groups):
         filled = rows + rows[-1:] * (-len(rows) % lanes)
-        heard = None if condition is None else _take(condition, filled, length).to(_device(lm))
+        heard = None if condition is None else take(condition, filled, length).to(_device(lm))
         group = steps[filled]
         for step in _fill(lm, heard, group, [seeds[row] for row in filled], sampling, lanes):
             yield (number * num_frames + done[step]) // len(groups)
@@ -124,7 +124,7 @@ def _groups(
     return [(same[i : i + size], length) for length, same in rows.items() for i in range(0, len(same), size)]
 
 
-def _take(condition: Condition, rows: list[int], length: int) -> Condition:
+def take(condition: Condition, rows: list[int], length: int) -> Condition:
     """The given rows, cut or padded to `length` tokens."""
     more = max(0, length - condition.mask.shape[1])
     embedding = F.pad(condition.embedding[rows, :length], (0, 0, 0, more))
@@ -141,7 +141,7 @@ def _fill(
     guidance = 1.0 if condition is None or lm.config.conditioning == "none" else sampling.guidance
     halves = 1 if guidance == 1 else 2
     if condition is not None and guidance != 1:
-        condition = _with_null(condition)
+        condition = with_null(condition)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     cache = lm.cache(halves * len(steps), steps.shape[2], condition, rows=halves * lanes)
     inputs = F.pad(steps, (1, 0), value=lm.config.special)  # one step later: column s is read to predict steps[.., s]
@@ -155,7 +155,7 @@ def _fill(
         yield step
 
 
-def _with_null(condition: Condition) -> Condition:
+def with_null(condition: Condition) -> Condition:
     """[2 B, L, D]: every row followed by its null, so that an item's two halves are neighbours."""
     embedding, mask = condition.embedding.repeat_interleave(2, dim=0), condition.mask.repeat_interleave(2, dim=0)
     mask[1::2] = False

@@ -106,69 +106,103 @@ class Rotary:
         return torch.cat([first * self.cos - second * self.sin, first * self.sin + second * self.cos], dim=-1)
 
 
+class ValueResidual:
+    """Value residual learning (2410.17897): every later layer's values are averaged with the first layer's."""
+
+    def __init__(self) -> None:
+        self.first: Tensor | None = None
+
+    def __call__(self, values: Tensor) -> Tensor:
+        if self.first is None:
+            self.first = values
+            return values
+        return 0.5 * (values + self.first)
+
+
 @dataclass(frozen=True)
 class Piece:
     """What all layers share while they read one piece of the sequence.
 
     start: steps in the cache before it. bias: of `causal_bias`; None is plainly causal (an empty cache, or one step).
-    rows: see Linear.
+    rows: see Linear. mixed: of a model with value residuals, what the first layer left for the later ones.
     """
 
     start: int = 0
     bias: Tensor | None = None
     rotary: Rotary | None = None
     rows: int | None = None
+    mixed: ValueResidual | None = None
 
 
 class Attention(nn.Module):
     """Multi-head attention; queries, keys and values are all projected from what the caller has normalised.
 
-    One matrix [3 D, D] holds the three projections, in that order.
+    One matrix [H W + 2 G W, D] holds the three projections, in that order: H heads of width W, whose keys and values
+    are shared by groups of H / G heads (multi-query attention, 1911.02150, is G = 1). Without being told, G is H and
+    W is D / H.
     """
 
-    def __init__(self, dim: int, num_heads: int, bias: bool = False) -> None:
+    def __init__(
+        self, dim: int, num_heads: int, bias: bool = False, kv_heads: int | None = None, head_dim: int | None = None
+    ) -> None:
         super().__init__()
-        self.num_heads = num_heads
-        self.in_proj = Linear(dim, 3 * dim, bias=bias)
-        self.out_proj = Linear(dim, dim, bias=bias)
+        self.num_heads, self.kv_heads = num_heads, kv_heads or num_heads
+        width = head_dim or dim // num_heads
+        self.inner, self.kv_inner = num_heads * width, self.kv_heads * width
+        self.in_proj = Linear(dim, self.inner + 2 * self.kv_inner, bias=bias)
+        self.out_proj = Linear(self.inner, dim, bias=bias)
 
-    def _heads(self, x: Tensor) -> Tensor:
+    def project(self, memory: Tensor, bias: Tensor | None, rows: int | None = None) -> Memory:
+        """memory [B, L, D]: a condition, already of the model's width -> its keys and values."""
+        in_bias = None if self.in_proj.bias is None else self.in_proj.bias[self.inner :]
+        keys, values = product(memory, self.in_proj.weight[self.inner :], in_bias, rows).chunk(2, dim=-1)
+        return Memory(self._heads(keys, self.kv_heads), self._heads(values, self.kv_heads), bias)
+
+    def _heads(self, x: Tensor, num_heads: int) -> Tensor:
         batch, steps = x.shape[:2]
-        return x.view(batch, steps, self.num_heads, -1).transpose(1, 2)  # [B, H, S, D/H]
+        return x.view(batch, steps, num_heads, -1).transpose(1, 2)  # [B, H, S, W]
+
+    def _attend(self, query: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None, causal: bool = False) -> Tensor:
+        if self.kv_heads != self.num_heads:
+            keys, values = (self._shared(x) for x in (keys, values))
+        return F.scaled_dot_product_attention(query, keys, values, attn_mask=bias, is_causal=causal)
+
+    def _shared(self, x: Tensor) -> Tensor:
+        """[B, G, S, W] -> [B, H, S, W]; a single group is not copied."""
+        if self.kv_heads == 1:
+            return x.expand(-1, self.num_heads, -1, -1)
+        return x.repeat_interleave(self.num_heads // self.kv_heads, dim=1)
 
     def _merge(self, x: Tensor, rows: int | None) -> Tensor:
-        return self.out_proj(x.transpose(1, 2).flatten(2), rows)  # [B, H, S, D/H] -> [B, S, D]
+        return self.out_proj(x.transpose(1, 2).flatten(2), rows)  # [B, H, S, W] -> [B, S, D]
 
 
 class SelfAttention(Attention):
     """Causal attention of a piece of the sequence to itself and to what the cache holds."""
 
-    def forward(self, x: Tensor, piece: Piece, cache: LayerCache | None = None) -> Tensor:
-        """x [B, S, D] -> [B, S, D]."""
-        query, keys, values = map(self._heads, self.in_proj(x, piece.rows).chunk(3, dim=-1))
+    def forward(self, x: Tensor, piece: Piece, cache: LayerCache | None = None, prefix: Memory | None = None) -> Tensor:
+        """x [B, S, D] -> [B, S, D]. prefix: keys and values that all see besides; piece.bias covers them first."""
+        projected = self.in_proj(x, piece.rows)
+        query, keys, values = projected.split([self.inner, self.kv_inner, self.kv_inner], dim=-1)
+        query = self._heads(query, self.num_heads)
+        keys, values = self._heads(keys, self.kv_heads), self._heads(values, self.kv_heads)
+        if piece.mixed is not None:
+            values = piece.mixed(values)
         if piece.rotary is not None:
             query, keys = piece.rotary(query), piece.rotary(keys)
         if cache is not None:
             keys, values = cache.append(keys, values, piece.start)
+        if prefix is not None:
+            keys, values = torch.cat([prefix.keys, keys], dim=2), torch.cat([prefix.values, values], dim=2)
         causal = piece.bias is None and query.shape[2] > 1
-        x = F.scaled_dot_product_attention(query, keys, values, attn_mask=piece.bias, is_causal=causal)
-        return self._merge(x, piece.rows)
+        return self._merge(self._attend(query, keys, values, piece.bias, causal), piece.rows)
 
 
 class CrossAttention(Attention):
     """Attention to a condition whose keys and values are projected once."""
 
-    def project(self, memory: Tensor, bias: Tensor | None, rows: int | None = None) -> Memory:
-        """memory [B, L, D]: the condition, already of the model's width."""
-        dim = memory.shape[-1]
-        in_bias = None if self.in_proj.bias is None else self.in_proj.bias[dim:]
-        keys, values = product(memory, self.in_proj.weight[dim:], in_bias, rows).chunk(2, dim=-1)
-        return Memory(self._heads(keys), self._heads(values), bias)
-
     def forward(self, x: Tensor, memory: Memory, rows: int | None = None) -> Tensor:
         """x [B, S, D] -> [B, S, D]."""
-        dim = x.shape[-1]
-        in_bias = None if self.in_proj.bias is None else self.in_proj.bias[:dim]
-        query = self._heads(product(x, self.in_proj.weight[:dim], in_bias, rows))
-        x = F.scaled_dot_product_attention(query, memory.keys, memory.values, attn_mask=memory.bias)
-        return self._merge(x, rows)
+        in_bias = None if self.in_proj.bias is None else self.in_proj.bias[: self.inner]
+        query = self._heads(product(x, self.in_proj.weight[: self.inner], in_bias, rows), self.num_heads)
+        return self._merge(self._attend(query, memory.keys, memory.values, memory.bias), rows)

@@ -4,12 +4,16 @@
 
 Feed-forward: linear, exact (erf) GELU, linear. Dropout acts on the three branches and inside the feed-forward, not on
 the attention weights: that would keep torch from its fused kernels.
+
+Off unless the configuration asks: shared keys and values, value residuals, hyper-connections, a condition as keys and
+values in front of every layer's own, and an additive bias that the caller computes (AudioLM's stages use them).
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -24,12 +28,18 @@ from audiogen_cli.ops.attention import (
     Piece,
     Rotary,
     SelfAttention,
+    ValueResidual,
     causal_bias,
 )
+from audiogen_cli.ops.hyper import HyperConnection, expand
 
 
 @dataclass(frozen=True)
 class TransformerConfig:
+    """kv_heads, head_dim: see Attention. prefix_attention: a condition is keys and values of every self-attention,
+    in front of its own, instead of what cross-attention reads. residual_streams: see ops/hyper.py; 1 is plain.
+    """
+
     dim: int
     num_layers: int
     num_heads: int
@@ -38,6 +48,11 @@ class TransformerConfig:
     dropout: float = 0.0
     bias_attention: bool = False
     bias_feedforward: bool = False
+    kv_heads: int | None = None
+    head_dim: int | None = None
+    prefix_attention: bool = False
+    value_residual: bool = False
+    residual_streams: int = 1
 
 
 def sinusoids(position: Tensor, dim: int, max_period: float = 10000.0) -> Tensor:
@@ -52,29 +67,56 @@ def sinusoids(position: Tensor, dim: int, max_period: float = 10000.0) -> Tensor
 
 
 class Layer(nn.Module):
-    def __init__(self, config: TransformerConfig) -> None:
+    def __init__(self, config: TransformerConfig, index: int = 0) -> None:
         super().__init__()
         dim, hidden = config.dim, config.dim * config.hidden_scale
+        shape = (dim, config.num_heads, config.bias_attention, config.kv_heads, config.head_dim)
         self.norm1 = nn.LayerNorm(dim, eps=1e-5)
-        self.self_attention = SelfAttention(dim, config.num_heads, config.bias_attention)
+        self.self_attention = SelfAttention(*shape)
+        self.crosses = config.cross_attention
         if config.cross_attention:
             self.norm_cross = nn.LayerNorm(dim, eps=1e-5)
-            self.cross_attention = CrossAttention(dim, config.num_heads, config.bias_attention)
+            self.cross_attention = CrossAttention(*shape)
         self.norm2 = nn.LayerNorm(dim, eps=1e-5)
         self.linear1 = Linear(dim, hidden, bias=config.bias_feedforward)
         self.linear2 = Linear(hidden, dim, bias=config.bias_feedforward)
         self.dropout = config.dropout
+        self.streams = config.residual_streams
+        if self.streams > 1:
+            branches = ("self", "cross", "feedforward") if self.crosses else ("self", "feedforward")
+            numbers = {name: index * len(branches) + number for number, name in enumerate(branches)}
+            self.connections = nn.ModuleDict(
+                {name: HyperConnection(dim, self.streams, number) for name, number in numbers.items()}
+            )
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout) if self.training and self.dropout else x
 
     def forward(self, x: Tensor, piece: Piece, cache: LayerCache | None, memory: Memory | None) -> Tensor:
-        """x [B, S, D] -> [B, S, D]."""
-        x = x + self._drop(self.self_attention(self.norm1(x), piece, cache))
-        if memory is not None:
-            x = x + self._drop(self.cross_attention(self.norm_cross(x), memory, piece.rows))
-        hidden = self._drop(F.gelu(self.linear1(self.norm2(x), piece.rows)))
-        return x + self._drop(self.linear2(hidden, piece.rows))
+        """x [B, S, D], or [B, streams, S, D] of several streams -> the same shape."""
+        prefix = None if self.crosses else memory
+        x = self._add("self", x, lambda y: self.self_attention(self.norm1(y), piece, cache, prefix), piece.rows)
+        if self.crosses and memory is not None:
+            x = self._add(
+                "cross", x, lambda y: self.cross_attention(self.norm_cross(y), memory, piece.rows), piece.rows
+            )
+        return self._add("feedforward", x, lambda y: self._feedforward(self.norm2(y), piece.rows), piece.rows)
+
+    def remember(self, condition: Tensor, bias: Tensor | None, rows: int | None) -> Memory:
+        """Keys and values of a condition [B, L, D]."""
+        if self.crosses:
+            return self.cross_attention.project(condition, bias, rows)
+        return self.self_attention.project(self.norm1(condition), bias, rows)
+
+    def _add(self, name: str, x: Tensor, branch: Callable[[Tensor], Tensor], rows: int | None) -> Tensor:
+        if self.streams == 1:
+            return x + self._drop(branch(x))
+        mixed: Tensor = self.connections[name](x, lambda y: self._drop(branch(y)), rows)
+        return mixed
+
+    def _feedforward(self, x: Tensor, rows: int | None) -> Tensor:
+        hidden: Tensor = self.linear2(self._drop(F.gelu(self.linear1(x, rows))), rows)
+        return hidden
 
 
 class Transformer(nn.Module):
@@ -83,19 +125,23 @@ class Transformer(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.config = config
-        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_layers))
+        self.layers = nn.ModuleList(Layer(config, index) for index in range(config.num_layers))
         self._init_weights()
 
     def cache(self, batch: int, capacity: int, rows: int | None = None) -> KVCache:
         """An empty cache for `capacity` steps, of the weights' dtype and device."""
         config, like = self.config, next(self.parameters())
-        head_dim = config.dim // config.num_heads
-        layers = [LayerCache(like, batch, config.num_heads, capacity, head_dim) for _ in self.layers]
+        heads, head_dim = config.kv_heads or config.num_heads, config.head_dim or config.dim // config.num_heads
+        layers = [LayerCache(like, batch, heads, capacity, head_dim) for _ in self.layers]
         return KVCache(layers, capacity, rows)
 
     def remember(self, condition: Tensor, bias: Tensor | None, rows: int | None = None) -> list[Memory]:
         """Every layer's keys and values of a condition [B, L, D]."""
-        return [layer.cross_attention.project(condition, bias, rows) for layer in self.layers]  # type: ignore[union-attr,operator]
+        memories: list[Memory] = [layer.remember(condition, bias, rows) for layer in self.layers]  # type: ignore[operator]
+        if not self.config.value_residual:
+            return memories
+        mixed = ValueResidual()
+        return [replace(memory, values=mixed(memory.values)) for memory in memories]
 
     def forward(
         self,
@@ -104,19 +150,29 @@ class Transformer(nn.Module):
         cache: KVCache | None = None,
         hidden: Tensor | None = None,
         rotary: Rotary | None = None,
+        relative: Tensor | None = None,
     ) -> Tensor:
-        """x [B, S, D] -> [B, S, D]; it continues what the cache holds. hidden [B, cached + S]: keys nobody may see."""
-        start = 0 if cache is None else cache.length
-        end = start + x.shape[1]
+        """x [B, S, D] -> [B, S, D]; it continues what the cache holds. hidden [B, cached + S]: keys nobody may see;
+        relative [1, H, S, cached + S]: added to the scores."""
+        start, steps = (0 if cache is None else cache.length), x.shape[1]
+        end = start + steps
         assert cache is None or end <= cache.capacity, f"the cache holds {cache.capacity} steps, {end} were read"
-        plain = hidden is None and start == 0
-        bias = None if plain else causal_bias(x.shape[1], end, x, hidden)
-        piece = Piece(start, bias, rotary, None if cache is None else cache.rows)
+        prefix = None if memory is None or self.config.cross_attention else memory[0]
+        plain = hidden is None and start == 0 and relative is None and prefix is None
+        bias = None if plain else causal_bias(steps, end, x, hidden)
+        if relative is not None:
+            bias = relative if bias is None else bias + relative
+        if prefix is not None:
+            bias = _beside(prefix, bias, steps, end)
+        mixed = ValueResidual() if self.config.value_residual else None
+        piece = Piece(start, bias, rotary, None if cache is None else cache.rows, mixed)
+        streams = self.config.residual_streams
+        x = expand(x, streams) if streams > 1 else x
         for i, layer in enumerate(self.layers):
             x = layer(x, piece, None if cache is None else cache.layers[i], None if memory is None else memory[i])
         if cache is not None:
             cache.length = end
-        return x
+        return x.sum(dim=1) if streams > 1 else x
 
     @torch.no_grad()
     def _init_weights(self) -> None:
@@ -132,6 +188,15 @@ class Transformer(nn.Module):
                     gaussian(module.weight, module.in_features, scale=1 / math.sqrt(2 * depth) if writes else 1.0)
                     if module.bias is not None:
                         module.bias.zero_()
+
+
+def _beside(prefix: Memory, bias: Tensor | None, num_queries: int, num_keys: int) -> Tensor:
+    """The bias of a prefix's keys, and then of a piece's own, [B, H or 1, Q, L + K]."""
+    like = prefix.keys
+    own = like.new_zeros(1, 1, num_queries, num_keys) if bias is None else bias
+    seen = like.new_zeros(1, 1, 1, like.shape[2]) if prefix.bias is None else prefix.bias
+    shape = (max(own.shape[0], seen.shape[0]), own.shape[1], num_queries, -1)
+    return torch.cat([seen.expand(shape), own.expand(shape)], dim=-1)
 
 
 def gaussian(weight: Tensor, fan_in: int, scale: float = 1.0) -> None:

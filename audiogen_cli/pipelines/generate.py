@@ -61,7 +61,7 @@ def generate(
     longest one, as AudioCraft does with a batch; without, each is made as AudioCraft makes it alone
     (models/decoding.decode). Raises InputError when the prompts or numbers cannot be used.
     """
-    _check(prompts, seconds, seeds)
+    check(prompts, seconds, seeds)
     num_samples = round(seconds * model.sample_rate)
     num_frames = model.codec.num_frames(num_samples)
     nothing = torch.empty(len(seeds), model.lm.config.num_codebooks, 0, dtype=torch.int64)
@@ -90,7 +90,7 @@ def continue_audio(
     own. The first 10 ms after the seam blend from the recording, played backwards, into the new sound; `fade` is at the
     end only. Raises AudioError when the recording is shorter than 0.1 s.
     """
-    _check([text] * len(seeds), seconds, seeds, empty=True)
+    check([text] * len(seeds), seconds, seeds, empty=True)
     if waveform.shape[1] < MIN_PROMPT_SECONDS * sample_rate:
         length = waveform.shape[1] / sample_rate
         raise AudioError(
@@ -105,10 +105,9 @@ def continue_audio(
     codes = yield from _mapped(steps, lambda done: Progress(max(0, done - start), new_frames, len(seeds)))
     seam, num_samples = start * model.codec.hop_length, round(seconds * sample_rate)
     made = [
-        audio.remix(_after(sound, seam, model.sample_rate, sample_rate), len(waveform))
-        for sound in _sound(model, codes)
+        audio.remix(after(sound, seam, model.sample_rate, sample_rate), len(waveform)) for sound in _sound(model, codes)
     ]
-    return [_joined(waveform, new[:, :num_samples], sample_rate, fade) for new in made]
+    return [joined(waveform, new[:, :num_samples], sample_rate, fade) for new in made]
 
 
 @torch.inference_mode()
@@ -131,7 +130,8 @@ def window_seed(seed: int, window: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{window}".encode()).digest()[:8], "big") >> 1
 
 
-def _check(prompts: Sequence[str | None], seconds: float, seeds: Sequence[int], empty: bool = False) -> None:
+def check(prompts: Sequence[str | None], seconds: float, seeds: Sequence[int], empty: bool = False) -> None:
+    """Raises InputError for texts, lengths or seeds that cannot be used."""
     if isinstance(prompts, str):
         raise InputError("prompts must be a list of texts; put the one text in brackets.")
     if len(prompts) != len(seeds) or not prompts:
@@ -205,12 +205,12 @@ def _listen(model: Model, waveform: Tensor, sample_rate: int, stride_seconds: fl
     return codec.encode(tail[None].to(device), model.lm.config.num_codebooks).cpu()
 
 
-def _after(waveform: Tensor, seam: int, source_rate: int, target_rate: int) -> Tensor:
+def after(waveform: Tensor, seam: int, source_rate: int, target_rate: int) -> Tensor:
     """What follows sample `seam` of [C, N], at another rate; what precedes it keeps the resampler's edge away."""
     return audio.resample(waveform, source_rate, target_rate)[:, round(seam * target_rate / source_rate) :]
 
 
-def _joined(recording: Tensor, new: Tensor, sample_rate: int, fade: float) -> Tensor:
+def joined(recording: Tensor, new: Tensor, sample_rate: int, fade: float) -> Tensor:
     """[C, N] and [C, M] -> [C, N + M]; the recording's own samples are not touched."""
     count = min(round(_SEAM_SECONDS * sample_rate), new.shape[1], recording.shape[1])
     share = torch.linspace(0, 1, count + 2)[1:-1]

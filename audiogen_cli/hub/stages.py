@@ -1,0 +1,117 @@
+"""An AudioLM on disk: a folder with one part a subfolder, each of which says what it is.
+
+folder/encoder                  the speech model in transformers' layout, and kmeans.safetensors
+folder/semantic, coarse, fine   checkpoints of the three stages (hub/checkpoint.py)
+folder/codec                    a checkpoint
+folder/text                     the text encoder, where a stage reads text
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from audiogen_cli.conditioners.text import T5Conditioner
+from audiogen_cli.errors import ModelError
+from audiogen_cli.hub import catalog, checkpoint, download
+from audiogen_cli.models.audiolm import Stage
+from audiogen_cli.models.codec import Codec
+from audiogen_cli.models.semantic import HubertWithKmeans, SemanticTokenizer
+
+CENTROIDS = "kmeans.safetensors"
+STAGES = ("semantic", "coarse", "fine")
+
+
+class Stages(NamedTuple):
+    """The parts of an AudioLM, checked to fit. text: None where no stage reads any."""
+
+    tokenizer: SemanticTokenizer
+    codec: Codec
+    semantic: Stage
+    coarse: Stage
+    fine: Stage
+    text: T5Conditioner | None = None
+
+    @property
+    def all(self) -> tuple[Stage, Stage, Stage]:
+        return self.semantic, self.coarse, self.fine
+
+
+def load(folder: str | os.PathLike[str], device: str = "cpu") -> Stages:
+    """Raises CheckpointError for a damaged part, ModelError when one is missing or they do not fit."""
+    folder = Path(folder)
+    tokenizer = HubertWithKmeans(folder / "encoder", folder / "encoder" / CENTROIDS).to(device)
+    codec: Any = checkpoint.load(folder / "codec", device, expect=checkpoint.CODECS)
+    semantic, coarse, fine = (_stage(folder / name, device) for name in STAGES)
+    text = T5Conditioner.load(folder / "text") if (folder / "text").is_dir() else None
+    return checked(Stages(tokenizer, codec, semantic, coarse, fine, text))
+
+
+def _stage(folder: Path, device: str) -> Stage:
+    stage: Stage = checkpoint.load(folder, device, expect=("stage",))  # type: ignore[assignment]
+    return stage
+
+
+def save(folder: str | os.PathLike[str], parts: Stages) -> None:
+    """Writes all parts. Raises OutputError when the disk refuses."""
+    folder = Path(folder)
+    for name, stage in zip(STAGES, parts.all, strict=True):
+        checkpoint.save(folder / name, stage)
+    checkpoint.save(folder / "codec", parts.codec)
+    parts.tokenizer.encoder.save(folder / "encoder")
+    parts.tokenizer.kmeans.save(folder / "encoder" / CENTROIDS, force=True)
+    if parts.text is not None:
+        parts.text.save(folder / "text")
+
+
+def checked(parts: Stages) -> Stages:
+    """The parts with the text encoder that their stages want. Raises ModelError when they do not fit together."""
+    for name, stage in zip(STAGES, parts.all, strict=True):
+        if stage.config.stage != name:
+            raise ModelError(f"where the {name} stage belongs is a {stage.config.stage} one; change the two.")
+    _check_ids(parts)
+    if parts.semantic.config.unique_consecutive != parts.coarse.config.unique_consecutive:
+        raise ModelError(
+            "one of the semantic and coarse stages removes repeated ids and the other does not; retrain one."
+        )
+    names = {stage.config.text for stage in parts.all if stage.config.conditioning != "none"}
+    if not names:
+        return parts._replace(text=None)
+    if len(names) > 1:
+        raise ModelError(f"the stages read text with different encoders ({', '.join(sorted(names))}); use one.")
+    return parts if parts.text is not None else parts._replace(text=text_encoder(names.pop()))
+
+
+def text_encoder(name: str) -> T5Conditioner:
+    """The bundled encoder for "", else that of a folder or of a repository on the Hub. Raises ModelError."""
+    if not name:
+        return T5Conditioner.load(catalog.find(catalog.DEFAULT_MODEL).folder / "text")
+    folder = Path(name)
+    return T5Conditioner.load(folder if folder.is_dir() else download.fetch(name, None))
+
+
+def _check_ids(parts: Stages) -> None:
+    """Sizes and levels of every block, and the fingerprints that training left."""
+    levels = parts.codec.num_codebooks
+    for stage in parts.all:
+        config = stage.config
+        for block in config.blocks:
+            size = parts.tokenizer.codebook_size if block.axis == "semantic" else parts.codec.codebook_size
+            if block.codebook_size != size:
+                raise ModelError(
+                    f"the {config.stage} stage has {block.codebook_size} {block.axis} ids and what makes them {size}; "
+                    "use those it was trained with."
+                )
+        for wanted, there in (
+            (config.semantic, parts.tokenizer.fingerprint()),
+            (config.codec, parts.codec.fingerprint()),
+        ):
+            if wanted and wanted != there:
+                raise ModelError(f"the {config.stage} stage was trained on ids of {wanted}, not of {there}; use those.")
+    coarse, fine = parts.coarse.config.target, parts.fine.config.target
+    if fine.first_level != coarse.num_levels or fine.first_level + fine.num_levels > levels:
+        raise ModelError(
+            f"the coarse stage makes {coarse.num_levels} codebooks, the fine stage those from {fine.first_level} to "
+            f"{fine.first_level + fine.num_levels}, and the codec has {levels}; build them to fit."
+        )

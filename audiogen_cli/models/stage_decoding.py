@@ -1,0 +1,150 @@
+"""The autoregressive loop over a stage of AudioLM: cache, guidance, sampling, and when to stop.
+
+An item's ids are a function of its own prefix, prompt, seed and text, to the bit, whatever else is in the batch: items
+advance together only when all their lengths agree, a matrix product takes `lanes` of them at a time, and every item
+draws its own noise (see models/decoding.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from audiogen_cli.conditioners.base import Condition
+from audiogen_cli.models.audiolm import Stage, StageCache
+from audiogen_cli.models.decoding import Sampling, take, with_null
+from audiogen_cli.ops.sampling import exponential_noise, guide, sample
+
+_TOGETHER = 8
+_SHORTEST_TEXT = 32
+
+
+@dataclass(frozen=True)
+class Item:
+    """One row to be made. prefix: ids of the block before the last, or none; prompt: ids of the last block to go on
+    from; length: ids of the last block to stop at, the prompt included."""
+
+    prompt: Tensor
+    length: int
+    seed: int
+    prefix: Tensor | None = None
+
+
+def decode(
+    stage: Stage,
+    items: Sequence[Item],
+    condition: Condition | None = None,
+    sampling: Sampling | None = None,
+    *,
+    lanes: int = 1,
+) -> Generator[int, None, list[Tensor]]:
+    """Ids [n] of the last block for each item, its prompt first and its end left out. Yields the ids done so far,
+    the mean of the items.
+
+    condition: of as many rows; None is unconditional. A row stops at its end or at its length, never before something
+    new. `stage` is expected in
+    eval mode, and unflattened prompts are whole frames.
+    """
+    sampling = sampling or Sampling()
+    done, made = 0, dict[int, Tensor]()
+    for rows, text in _groups(items, condition):
+        filled = rows + rows[-1:] * (-len(rows) % lanes)
+        heard = None if condition is None else take(condition, filled, text).to(stage.starts.device)
+        group = [items[row] for row in filled]
+        steps = _fill(stage, group, heard, sampling, lanes)
+        found = yield from _counted(steps, done, len(rows), len(items))
+        made.update(zip(rows, found, strict=False))
+        done += group[0].length * len(rows)
+    return [made[row] for row in range(len(items))]
+
+
+def _counted(
+    steps: Generator[int, None, list[Tensor]], before: int, rows: int, total: int
+) -> Generator[int, None, list[Tensor]]:
+    while True:
+        try:
+            yield (before + next(steps) * rows) // total
+        except StopIteration as stop:
+            found: list[Tensor] = stop.value
+            return found
+
+
+def _groups(items: Sequence[Item], condition: Condition | None) -> list[tuple[list[int], int]]:
+    """Rows whose lengths agree, at most 8 together, and the text length that they share."""
+    texts = [0] * len(items)
+    if condition is not None:
+        texts = [max(_SHORTEST_TEXT, 1 << (int(n) - 1).bit_length()) for n in condition.mask.sum(dim=1).clamp_min(1)]
+    keys: dict[tuple[int, ...], list[int]] = {}
+    for row, (item, text) in enumerate(zip(items, texts, strict=True)):
+        prefix = 0 if item.prefix is None else len(item.prefix)
+        keys.setdefault((len(item.prompt), item.length, prefix, text), []).append(row)
+    return [
+        (same[i : i + _TOGETHER], key[-1]) for key, same in sorted(keys.items()) for i in range(0, len(same), _TOGETHER)
+    ]
+
+
+@torch.inference_mode()
+def _fill(
+    stage: Stage, items: Sequence[Item], condition: Condition | None, sampling: Sampling, lanes: int
+) -> Generator[int, None, list[Tensor]]:
+    guided = condition is not None and stage.config.conditioning != "none" and sampling.guidance != 1
+    condition = with_null(condition) if guided and condition is not None else condition
+    halves, device = (2 if guided else 1), stage.starts.device
+    blocks = [torch.stack([item.prompt for item in items])]
+    if items[0].prefix is not None:
+        blocks.insert(0, torch.stack([item.prefix for item in items if item.prefix is not None]))
+    blocks = [block.to(device).repeat_interleave(halves, dim=0) for block in blocks]
+    ids, length = blocks[-1][::halves], items[0].length
+    if ids.shape[1] >= length:
+        return [row[:length].cpu() for row in ids]
+    capacity = sum(block.shape[1] + 1 for block in blocks[:-1]) + length + 1
+    cache = stage.cache(len(blocks[0]), capacity, halves * lanes)
+    generators = [torch.Generator().manual_seed(item.seed) for item in items]
+    logits = stage(blocks, condition, cache)[-1][:, -1]
+    ended = torch.full((len(items),), -1)  # where a row ends, once it has
+    while True:
+        new = ids.shape[1] - len(items[0].prompt)
+        found = _draw(_allowed(stage, _guided(logits, halves, sampling), ids, new), generators, sampling)
+        over = (found.cpu() == stage.config.end) if stage.config.end is not None else torch.zeros(len(items)).bool()
+        ended = torch.where(over & (ended < 0), ids.shape[1], ended)
+        ids = torch.cat([ids, found.clamp_max(stage.config.target.codebook_size - 1)[:, None]], dim=1)
+        yield ids.shape[1]
+        if ids.shape[1] == length or bool((ended >= 0).all()):
+            break
+        logits = _next(stage, ids[:, -1:].repeat_interleave(halves, dim=0), cache, condition)
+    return [row[: length if end < 0 else int(end)].cpu() for row, end in zip(ids, ended, strict=True)]
+
+
+def _next(stage: Stage, ids: Tensor, cache: StageCache, condition: Condition | None) -> Tensor:
+    return stage.more(ids, cache, condition)[:, -1]
+
+
+def _guided(logits: Tensor, halves: int, sampling: Sampling) -> Tensor:
+    """[B * halves, V] -> [B, V]; a class that is impossible stays so."""
+    if halves == 1:
+        return logits
+    cond, null = logits[0::2], logits[1::2]
+    return guide(cond, null, sampling.guidance).masked_fill(cond == -torch.inf, -torch.inf)
+
+
+def _allowed(stage: Stage, logits: Tensor, ids: Tensor, new: int) -> Tensor:
+    """Without repeated ids the next one differs from the last; and the end is not the first thing that is made."""
+    config = stage.config
+    logits = logits.clone()
+    if config.stage == "semantic" and config.unique_consecutive and ids.shape[1]:
+        logits.scatter_(1, ids[:, -1:], -torch.inf)
+    if config.end is not None and not new:
+        logits[:, config.end] = -torch.inf
+    return logits
+
+
+def _draw(logits: Tensor, generators: Sequence[torch.Generator], sampling: Sampling) -> Tensor:
+    """logits [B, V] -> ids [B], each row with its own noise."""
+    noise = None
+    if sampling.temperature > 0:
+        noise = torch.stack([exponential_noise(logits.shape[1:], generator) for generator in generators])
+        noise = noise.to(logits.device)
+    return sample(logits, noise, sampling.temperature, sampling.top_k, sampling.top_p)

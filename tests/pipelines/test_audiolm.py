@@ -1,0 +1,270 @@
+"""The pipeline, and the programs of audiolm-pytorch's README on tiny sizes (both of the seed's READMEs hold the same).
+
+What differs from the README: `audiogen_cli` for `audiolm_pytorch`, a folder in transformers' layout for fairseq's file,
+and our spectral codec where the README has a trained SoundStream.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.data import Dataset
+
+import audiogen_cli
+from audiogen_cli import (
+    AudioLM,
+    CoarseTransformer,
+    CoarseTransformerTrainer,
+    FineTransformer,
+    FineTransformerTrainer,
+    HubertWithKmeans,
+    SemanticTransformer,
+    SemanticTransformerTrainer,
+)
+from audiogen_cli.data import audio
+from audiogen_cli.errors import AudioError, InputError, ModelError
+from audiogen_cli.hub import checkpoint
+from audiogen_cli.models.decoding import finish
+from audiogen_cli.pipelines.audiolm import TEMPERATURES, Request
+
+SIZES = {"dim": 16, "depth": 1, "heads": 2, "dim_head": 8}
+RATE = 8_000  # of the tiny codec: 50 frames a second, as many as semantic ids
+
+
+@pytest.fixture(scope="module")
+def wav2vec(speech_model: Path) -> HubertWithKmeans:
+    return HubertWithKmeans(checkpoint_path=speech_model, kmeans_path=speech_model / "kmeans.safetensors")
+
+
+@pytest.fixture(scope="module")
+def codec(tiny_model: Path) -> Any:
+    return checkpoint.load(tiny_model / "codec")
+
+
+def stages(wav2vec: HubertWithKmeans, unique: bool = True, **more: Any) -> dict[str, Any]:
+    torch.manual_seed(0)
+    common = SIZES | more
+    words = {"num_semantic_tokens": wav2vec.codebook_size, "unique_consecutive": unique}
+    levels = {"codebook_size": 16, "num_coarse_quantizers": 2}
+    return {
+        "semantic_transformer": SemanticTransformer(**words, **common),
+        "coarse_transformer": CoarseTransformer(**words, **levels, **common),
+        "fine_transformer": FineTransformer(**levels, num_fine_quantizers=2, **common),
+    }
+
+
+def windowed(parts: dict[str, Any], semantic: float, coarse: float, fine: float) -> dict[str, Any]:
+    import dataclasses
+
+    for name, seconds in (("semantic", semantic), ("coarse", coarse), ("fine", fine)):
+        stage = parts[f"{name}_transformer"]
+        stage.config = dataclasses.replace(stage.config, window_seconds=seconds)
+        if stage.config.end is not None:  # sounds of a known length
+            with torch.no_grad():
+                stage.heads[-1][0].weight[-1] = 0
+                stage.out_norm.bias[:] = 0.5
+                stage.heads[-1][0].weight[-1] -= 50
+    return parts
+
+
+@pytest.fixture
+def long_model(wav2vec: HubertWithKmeans, codec: Any) -> AudioLM:
+    """Keeps repeated ids; windows of 0.4, 0.2 and 0.1 s."""
+    return AudioLM(wav2vec=wav2vec, codec=codec, **windowed(stages(wav2vec, unique=False), 0.4, 0.2, 0.1))
+
+
+@pytest.fixture
+def sounds(tmp_path: Path) -> Path:
+    (tmp_path / "sounds").mkdir()
+    for index, name in enumerate(("dog barking", "rain", "bell")):
+        noise = torch.randn(1, 5_000, generator=torch.Generator().manual_seed(index)) * 0.1
+        audio.write(tmp_path / f"sounds/{name}.wav", noise, RATE)
+    return tmp_path / "sounds"
+
+
+def test_the_program_of_the_readme(speech_model: Path, codec: Any, sounds: Path, tmp_path: Path) -> None:
+    wav2vec = HubertWithKmeans(checkpoint_path=speech_model, kmeans_path=speech_model / "kmeans.safetensors")
+    semantic_transformer = SemanticTransformer(num_semantic_tokens=wav2vec.codebook_size, flash_attn=True, **SIZES)
+    trainer: Any = SemanticTransformerTrainer(
+        transformer=semantic_transformer,
+        wav2vec=wav2vec,
+        folder=sounds,
+        batch_size=1,
+        data_max_length=320 * 32,
+        num_train_steps=1,
+        results_folder=tmp_path / "results/semantic",
+    )
+    trainer.train()
+    coarse_transformer = CoarseTransformer(
+        num_semantic_tokens=wav2vec.codebook_size,
+        codebook_size=16,
+        num_coarse_quantizers=1,
+        flash_attn=True,
+        **SIZES,
+    )
+    trainer = CoarseTransformerTrainer(
+        transformer=coarse_transformer,
+        codec=codec,
+        wav2vec=wav2vec,
+        folder=sounds,
+        batch_size=1,
+        data_max_length=320 * 32,
+        num_train_steps=1,
+        results_folder=tmp_path / "results/coarse",
+    )
+    trainer.train()
+    fine_transformer = FineTransformer(
+        num_coarse_quantizers=1, num_fine_quantizers=3, codebook_size=16, flash_attn=True, **SIZES
+    )
+    trainer = FineTransformerTrainer(
+        transformer=fine_transformer,
+        codec=codec,
+        folder=sounds,
+        batch_size=1,
+        data_max_length=320 * 32,
+        num_train_steps=1,
+        results_folder=tmp_path / "results/fine",
+    )
+    trainer.train()
+    audiolm = AudioLM(
+        wav2vec=wav2vec,
+        codec=codec,
+        semantic_transformer=semantic_transformer,
+        coarse_transformer=coarse_transformer,
+        fine_transformer=fine_transformer,
+    )
+    [generated_wav] = audiolm(batch_size=1)
+    assert generated_wav.dim() == 2 and generated_wav.shape[1] % 160 == 0 and generated_wav.isfinite().all()
+    [generated_wav_with_prime] = audiolm(prime_wave=torch.randn(1, 320 * 8))
+    assert generated_wav_with_prime.shape[1] >= 320 * 8
+    with pytest.raises(InputError, match="none of this model's stages reads text"):
+        audiolm(text=["chirping of birds and the distant echos of bells"])
+
+
+def test_the_text_conditioned_program_of_the_readme(wav2vec: Any, codec: Any, tiny_model: Path, tmp_path: Path) -> None:
+    text = {"t5_name": str(tiny_model / "text"), "has_condition": True}
+    semantic_transformer = SemanticTransformer(num_semantic_tokens=12, cond_as_self_attn_prefix=True, **text, **SIZES)
+
+    class MockTextAudioDataset(Dataset):
+        def __init__(self, length: int = 100, audio_length: int = 320 * 32) -> None:
+            super().__init__()
+            self.audio_length = audio_length
+            self.len = length
+
+        def __len__(self) -> int:
+            return self.len
+
+        def __getitem__(self, idx: int) -> tuple[str, torch.Tensor]:
+            mock_audio = torch.randn(self.audio_length)
+            mock_caption = "audio caption"
+            return mock_caption, mock_audio
+
+    trainer = SemanticTransformerTrainer(
+        transformer=semantic_transformer,
+        wav2vec=wav2vec,
+        dataset=MockTextAudioDataset(),
+        batch_size=2,
+        grad_accum_every=2,
+        data_max_length=320 * 32,
+        num_train_steps=1,
+        results_folder=tmp_path / "results",
+    )
+    trainer.train()
+    sample = trainer.generate(text=["sound of rain drops on the rooftops"], batch_size=1, max_length=2)
+    assert len(sample) == 1 and 1 <= len(sample[0]) <= 2
+    others = stages(wav2vec) | {"semantic_transformer": semantic_transformer}
+    audiolm = AudioLM(wav2vec=wav2vec, codec=codec, **others)
+    waves = [audiolm(text=[words], seconds=0.3)[0] for words in ("rain", "dog barking in a sea of waves")]
+    assert all(wave.isfinite().all() for wave in waves)
+
+
+def test_the_public_names_are_those_of_the_readme() -> None:
+    for name in ("SemanticTransformer", "CoarseTransformer", "FineTransformer", "AudioLM", "HubertWithKmeans"):
+        assert name in audiogen_cli.__all__
+
+
+@pytest.mark.parametrize("seconds", [0.1, 0.25, 0.9])
+def test_the_length_is_what_was_asked_for_however_many_windows(long_model: AudioLM, seconds: float) -> None:
+    """[25: windows that do not divide the length silently drop its end]"""
+    [wave] = long_model(seconds=seconds)
+    assert wave.shape == (1, -(-round(seconds * RATE) // 160) * 160)
+
+
+@pytest.mark.parametrize("seconds", [0.1, 0.7])
+def test_a_prompt_reaches_every_stage_and_stays(long_model: AudioLM, codec: Any, seconds: float) -> None:
+    """[#201: the prompt is ignored by the coarse and fine stages]"""
+    prompt = torch.randn(1, 160 * 15) * 0.1
+    codes = codec.encode(prompt[None], 4)
+    for seed in range(2):
+        request = Request([seed], prompts=[prompt], seconds=seconds)
+        [wave] = finish(long_model.generate(request))
+        assert wave.shape[1] == 160 * 15 + round(seconds * RATE)
+        [row] = long_model._begun(request)
+        assert torch.equal(row.codes, codes[0]) and row.semantic.shape == (15,)
+        found = row
+        for stage in (long_model._semantic, long_model._coarse, long_model._fine):
+            [found] = finish(stage([found], request))
+        assert torch.equal(found.made[:, :15], codes[0]) and found.made.shape[0] == 4
+        torch.testing.assert_close(codec.decode(found.made[None])[0], wave)
+
+
+def test_rows_are_the_same_alone_and_together(long_model: AudioLM) -> None:
+    together = long_model(batch_size=3, seconds=0.5, filter_thres=0.0)
+    for seed, wave in enumerate(together):
+        assert torch.equal(long_model(seconds=0.5, seed=seed, filter_thres=0.0)[0], wave)
+    assert not torch.equal(together[0], together[1])
+
+
+def test_rows_that_end_early_are_waves_of_their_own_length(wav2vec: Any, codec: Any) -> None:
+    """[7]"""
+    model = AudioLM(wav2vec=wav2vec, codec=codec, **stages(wav2vec))
+    lengths = [wave.shape[1] for wave in model(batch_size=8, filter_thres=0.0)]
+    assert len(set(lengths)) > 1 and max(lengths) < 10 * RATE
+
+
+def test_a_stereo_file_of_any_rate_is_one_recording(long_model: AudioLM, tmp_path: Path) -> None:
+    """[21: a stereo prompt is taken for a batch of two, and a prompt is not repeated for the batch]"""
+    audio.write(tmp_path / "prompt.wav", torch.randn(2, 4_410) * 0.1, 44_100)
+    waves = long_model(prime_wave_path=tmp_path / "prompt.wav", batch_size=2, seconds=0.1)
+    assert [wave.shape for wave in waves] == [(1, 800 + 800)] * 2
+    with pytest.raises(AudioError, match="there is no such file"):
+        long_model(prime_wave_path=tmp_path / "none.wav")
+
+
+def test_coarse_alone_gives_a_wave_of_the_same_length(long_model: AudioLM) -> None:
+    [coarse] = long_model(seconds=0.3, return_coarse_generated_wave=True)
+    [whole] = long_model(seconds=0.3)
+    assert coarse.shape == whole.shape and not torch.equal(coarse, whole)
+
+
+def test_progress_grows_to_the_length(long_model: AudioLM) -> None:
+    steps = list(long_model.generate(Request([0, 1], seconds=0.5)))
+    done = [step.done_frames for step in steps]
+    assert done == sorted(done) and steps[-1].total_frames == 25 and done[-1] >= 24
+
+
+def test_every_stage_has_its_temperature() -> None:
+    assert TEMPERATURES == {"speech": (0.6, 0.8, 0.6), "music": (1.0, 0.95, 0.4)}
+
+
+def test_what_does_not_fit_is_refused(wav2vec: Any, codec: Any, long_model: AudioLM) -> None:
+    """[24: the seed compares with a number of codebooks that leaves out groups]"""
+    parts = stages(wav2vec)
+    with pytest.raises(ModelError, match="change the two"):
+        AudioLM(wav2vec, codec, parts["coarse_transformer"], parts["semantic_transformer"], parts["fine_transformer"])
+    more = FineTransformer(codebook_size=16, num_coarse_quantizers=2, num_fine_quantizers=3, **SIZES)
+    with pytest.raises(ModelError, match="build them to fit"):
+        AudioLM(wav2vec, codec, parts["semantic_transformer"], parts["coarse_transformer"], more)
+    other = SemanticTransformer(num_semantic_tokens=13, **SIZES)
+    with pytest.raises(ModelError, match="13 semantic ids"):
+        AudioLM(wav2vec, codec, other, parts["coarse_transformer"], parts["fine_transformer"])
+    mixed = stages(wav2vec, unique=False)["semantic_transformer"]
+    with pytest.raises(ModelError, match="removes repeated ids"):
+        AudioLM(wav2vec, codec, mixed, parts["coarse_transformer"], parts["fine_transformer"])
+    with pytest.raises(InputError, match="positive"):
+        long_model(seconds=0.0)
+    with pytest.raises(AudioError, match="shorter than a frame"):
+        long_model(prime_wave=torch.randn(1, 100))
+    with pytest.raises(InputError, match="s at most"):
+        AudioLM(wav2vec=wav2vec, codec=codec, **parts)(seconds=11.0)

@@ -1,0 +1,106 @@
+"""What the trainers do beside the README's programs, which tests/pipelines/test_audiolm.py runs."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from audiogen_cli.data import audio
+from audiogen_cli.errors import InputError, OutputError
+from audiogen_cli.hub import checkpoint
+from audiogen_cli.models.audiolm import Stage
+from audiogen_cli.models.semantic import HubertWithKmeans
+from audiogen_cli.models.stages import CoarseTransformer, SemanticTransformer
+from audiogen_cli.training.audiolm_trainers import CoarseTransformerTrainer, DatasetSounds, SemanticTransformerTrainer
+from audiogen_cli.training.stage_data import Tokenizers
+
+SIZES = {"dim": 16, "depth": 1, "heads": 2, "dim_head": 8}
+ONE = {"num_train_steps": 1, "batch_size": 1}
+
+
+@pytest.fixture(scope="module")
+def wav2vec(speech_model: Path) -> HubertWithKmeans:
+    return HubertWithKmeans(speech_model, speech_model / "kmeans.safetensors")
+
+
+@pytest.fixture(scope="module")
+def codec(tiny_model: Path) -> Any:
+    return checkpoint.load(tiny_model / "codec")
+
+
+def semantic() -> SemanticTransformer:
+    return SemanticTransformer(num_semantic_tokens=12, **SIZES)
+
+
+def waves(count: int = 3) -> list[torch.Tensor]:
+    return [torch.randn(6_400, generator=torch.Generator().manual_seed(i)) * 0.1 for i in range(count)]
+
+
+def test_two_trainers_live_in_one_process_and_none_asks(wav2vec: Any, tmp_path: Path) -> None:
+    """[19: one trainer per process by a global flag; an interactive question before results are removed]"""
+    folders = [tmp_path / name for name in ("a", "b")]
+    for folder in folders:
+        SemanticTransformerTrainer(semantic(), wav2vec=wav2vec, dataset=waves(), results_folder=folder, **ONE).train()
+    assert all((folder / "model/model.safetensors").is_file() for folder in folders)
+    again = SemanticTransformerTrainer(semantic(), wav2vec=wav2vec, dataset=waves(), results_folder=folders[0], **ONE)
+    with pytest.raises(OutputError, match="already holds a training run"):
+        again.train()
+
+
+def test_a_trained_stage_computes_in_float32_again(wav2vec: Any, tmp_path: Path) -> None:
+    stage = semantic()
+    more = {"results_folder": tmp_path, "precision": "bf16"} | ONE
+    try:
+        SemanticTransformerTrainer(stage, wav2vec=wav2vec, dataset=waves(), **more).train()
+    except ValueError:  # Accelerate holds one precision for a whole process, and another test may have chosen
+        pytest.skip("this process computes in another precision")
+    same = Stage(stage.config).eval()
+    same.load_state_dict(stage.state_dict())
+    ids = [torch.tensor([[1, 2, 3, 4]])]
+    assert torch.equal(stage(ids)[0], same(ids)[0]) and not stage.training
+
+
+@pytest.mark.parametrize("seconds", [0.25, 1])
+def test_the_crop_may_be_given_in_seconds_of_any_number_type(wav2vec: Any, tmp_path: Path, seconds: float) -> None:
+    """[17: a float of seconds makes a float length, which is refused later]"""
+    trainer = SemanticTransformerTrainer(
+        semantic(), wav2vec=wav2vec, dataset=waves(), data_max_length_seconds=seconds, results_folder=tmp_path, **ONE
+    )
+    assert trainer.transformer.config.window_seconds == seconds
+    assert trainer.transformer.config.semantic == wav2vec.fingerprint()
+
+
+def test_recordings_without_captions_are_recordings(wav2vec: Any, tmp_path: Path) -> None:
+    for index, wave in enumerate(waves()):
+        audio.write(tmp_path / f"{index}.wav", wave[None], 16_000)
+    trainer = SemanticTransformerTrainer(semantic(), wav2vec=wav2vec, folder=tmp_path, **ONE)
+    assert trainer.task.count == 3
+
+
+def test_one_wave_is_resampled_for_both_and_two_are_told_apart_by_their_length(wav2vec: Any, codec: Any) -> None:
+    """[1.13: text-conditioned coarse training where the wave comes at two rates]"""
+    [wave] = waves(1)
+    low = audio.resample(wave[None], 16_000, 8_000)[0]
+    parts = Tokenizers(wav2vec, codec)
+    one = DatasetSounds([("rain", wave)], parts)(0)
+    for item in ((wave, low, "rain"), (low, "rain", wave)):
+        two = DatasetSounds([item], parts)(0)
+        assert two.caption == "rain"
+        assert torch.equal(two.semantic, one.semantic) and torch.equal(two.codes, one.codes)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="one or two waveforms"):
+        DatasetSounds(["rain"], parts)(0)
+
+
+def test_what_is_missing_is_asked_for(wav2vec: Any, tmp_path: Path) -> None:
+    coarse = CoarseTransformer(num_semantic_tokens=12, codebook_size=16, num_coarse_quantizers=2, **SIZES)
+    with pytest.raises(InputError, match="give codec and either folder or dataset"):
+        CoarseTransformerTrainer(coarse, wav2vec=wav2vec, **ONE)
+    with pytest.raises(InputError, match="not a folder"):
+        SemanticTransformerTrainer(semantic(), wav2vec=wav2vec, folder=tmp_path / "none", **ONE)
+
+
+def test_generated_ids_begin_with_the_prompt(wav2vec: Any, tmp_path: Path) -> None:
+    trainer = SemanticTransformerTrainer(semantic(), wav2vec=wav2vec, dataset=waves(), results_folder=tmp_path, **ONE)
+    rows = trainer.generate(prime_ids=torch.tensor([[1, 2, 3]]), batch_size=2, max_length=9)
+    assert [row[:3].tolist() for row in rows] == [[1, 2, 3]] * 2 and all(3 <= len(row) <= 9 for row in rows)
