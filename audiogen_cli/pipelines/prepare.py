@@ -99,6 +99,8 @@ def token_info(codec: Codec) -> tokens.TokenInfo:
 
 def encode(codec: Codec, waveform: Tensor) -> Tensor:
     """waveform [C, N] -> codes [K, T] on the CPU, step by step so that an hour fits in memory."""
+    if not isinstance(codec, Codec):  # semantic tokens: a speech model hears the whole
+        return codec.encode(waveform[None])[0].cpu()
     return torch.cat([codes[0].cpu() for codes in encode_blocks(codec, [waveform[None]])], dim=1)
 
 
