@@ -45,12 +45,15 @@ def error(text: str) -> None:
     typer.echo(f"error: {' '.join(text.split())}", err=True)
 
 
-def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on stdout: drawn on a terminal, tab-separated lines without the headers elsewhere."""
-    console = Console()
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]], remark: bool = False) -> None:
+    """A table on stdout: drawn on a terminal, tab-separated lines without the headers elsewhere.
+
+    remark: it is not what was asked for, and goes to stderr, always with the headers.
+    """
+    console = Console(stderr=remark)
     if not console.is_terminal:
-        for row in rows:
-            typer.echo("\t".join(row))
+        for row in [headers, *rows] if remark else rows:
+            typer.echo("\t".join(row), err=remark)
         return
     drawn = Table(*headers, box=None, pad_edge=False, header_style="bold")
     for row in rows:

@@ -12,7 +12,7 @@ import typer
 import typer.core
 
 from audiogen_cli import __version__
-from audiogen_cli.cli import console, dataset, evaluate, generate, info, models, train
+from audiogen_cli.cli import codec, console, dataset, evaluate, generate, info, models, train
 from audiogen_cli.errors import AudiolmError
 
 INTERRUPTED, BROKEN_PIPE = 130, 141
@@ -110,6 +110,8 @@ def root(
 _USE, _LEARN = "Make sound", "Train your own"
 app.command("generate", rich_help_panel=_USE)(generate.generate)
 app.command("continue", rich_help_panel=_USE)(generate.continue_)
+app.command("compress", rich_help_panel=_USE)(codec.compress)
+app.command("decompress", rich_help_panel=_USE)(codec.decompress)
 app.command("info", rich_help_panel=_USE)(info.info)
 app.add_typer(models.app, name="models", rich_help_panel=_USE)
 app.command("prepare", rich_help_panel=_LEARN)(dataset.prepare)

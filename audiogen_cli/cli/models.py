@@ -73,7 +73,7 @@ def convert(
 ) -> None:
     """Write a model in this program's own layout: safetensors, no pickle, quicker to load.
 
-    A codec alone becomes a checkpoint folder, as audiolm train writes them.
+    A codec or an entropy model alone becomes a checkpoint folder, as audiolm train writes them.
     """
     from audiogen_cli.hub.convert import convert as convert_model
 

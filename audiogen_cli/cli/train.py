@@ -1,11 +1,12 @@
-"""audiolm train codec | lm"""
+"""audiolm train codec | lm | entropy"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+import inspect
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
@@ -15,15 +16,17 @@ from audiogen_cli.errors import InputError
 if TYPE_CHECKING:
     from audiogen_cli.data.manifest import Clip
     from audiogen_cli.models.codec import Codec
-    from audiogen_cli.training.loop import LoopConfig, Report, Task
+    from audiogen_cli.training.data import TrainingData
+    from audiogen_cli.training.loop import Report, Task
 
-app = typer.Typer(no_args_is_help=True, help="Train a codec or a language model on a folder of recordings.")
+app = typer.Typer(no_args_is_help=True, help="Train a model on a folder of recordings.")
+R = TypeVar("R")
 
 Data = Annotated[
     Path,
     typer.Option("--data", metavar="FOLDER", help="Recordings with captions, prepared by `audiolm prepare` or not."),
 ]
-Run = Annotated[
+OutputFolder = Annotated[
     Path, typer.Option("-o", "--output", metavar="FOLDER", help="Where checkpoints, samples, log and model go.")
 ]
 RecipeFile = Annotated[
@@ -41,61 +44,123 @@ Start = Annotated[
     Path | None, typer.Option("--start", metavar="FOLDER", help="Begin with the weights of this checkpoint folder.")
 ]
 Licence = Annotated[str, typer.Option(help="Of the data, kept in the checkpoint.")]
+CodecFolder = Annotated[
+    Path | None, typer.Option("--codec", metavar="FOLDER", help="A codec trained here. (Default: the model's.)")
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """The options that every kind of training has."""
+
+    data: Data
+    output: OutputFolder
+    recipe: RecipeFile = None
+    steps: Steps = None
+    batch_size: BatchSize = None
+    learning_rate: Rate = None
+    seed: TrainSeed = None
+    tier: Tiers = None
+    start: Start = None
+    resume: Resume = False
+    licence: Licence = ""
+
+    def clips(self) -> list[Clip]:
+        """Found before anything heavy is imported."""
+        if not self.data.is_dir():
+            raise InputError(f"{self.data} is not a folder; name the folder that holds the recordings.")
+        from audiogen_cli.training import data as training_data
+
+        return training_data.find_clips(self.data, self.tier or ())
+
+    def plan(self, kind: type[R]) -> R:
+        """The recipe, with what the flags say instead."""
+        from audiogen_cli.config import from_dict, load_toml
+
+        plan: Any = load_toml(kind, self.recipe) if self.recipe else from_dict(kind, {})
+        flags = {name: getattr(self, name) for name in ("steps", "batch_size", "learning_rate", "seed")}
+        said = {name: value for name, value in flags.items() if value is not None}
+        found: R = dataclasses.replace(plan, loop=dataclasses.replace(plan.loop, **said))
+        return found
+
+    def read(self, clips: Sequence[Clip], like: Codec) -> TrainingData:
+        """The recordings, as the codec wants them."""
+        from audiogen_cli.training import data as training_data
+
+        with console.waiting("reading the recordings"):
+            return training_data.load(clips, like.sample_rate, like.channels)
+
+    def source(self, clips: Sequence[Clip]) -> dict[str, Any]:
+        """What a checkpoint says of its data."""
+        hours = sum(clip.seconds for clip in clips) / 3600
+        return {"data": self.data.name, "clips": len(clips), "hours": round(hours, 2), "licence": self.licence}
+
+    def train(self, task: Task, plan: Any) -> None:
+        """To the end, with progress; the model's folder goes to stdout."""
+        from audiogen_cli.config import to_dict
+        from audiogen_cli.training.loop import train
+
+        reports = train(task, plan.loop, self.output, to_dict(plan), self.resume)
+        with console.progress(f"training in {self.output.name}", float(plan.loop.steps), unit="steps") as show:
+            for report in _smoothed(reports):
+                if report.kind == "step":
+                    show(report.step, _words(report.metrics, 3))
+                elif report.kind == "evaluate":
+                    console.say(f"step {report.step}: {_words(report.metrics, 12)}")
+        console.result(str(self.output / "model"))
+
+
+def _with_run(command: Callable[..., None]) -> Callable[..., None]:
+    """`command(run, ...)` as Typer wants it: the options of `Run` and its own, each by name."""
+
+    def named(**values: Any) -> None:
+        shared = {field.name: values.pop(field.name) for field in dataclasses.fields(Run)}
+        command(Run(**shared), **values)
+
+    kinds = get_type_hints(Run, include_extras=True)
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    shared = [
+        inspect.Parameter(
+            field.name,
+            keyword,
+            annotation=kinds[field.name],
+            default=inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default,
+        )
+        for field in dataclasses.fields(Run)
+    ]
+    own = [own.replace(kind=keyword) for own in list(inspect.signature(command, eval_str=True).parameters.values())[1:]]
+    named.__signature__ = inspect.Signature([*shared, *own])  # type: ignore[attr-defined]
+    named.__annotations__ = {}
+    named.__name__, named.__doc__ = command.__name__, command.__doc__
+    return named
 
 
 @app.command()
-def codec(
-    data: Data,
-    output: Run,
-    recipe: RecipeFile = None,
-    steps: Steps = None,
-    batch_size: BatchSize = None,
-    learning_rate: Rate = None,
-    seed: TrainSeed = None,
-    tier: Tiers = None,
-    start: Start = None,
-    resume: Resume = False,
-    licence: Licence = "",
-) -> None:
+@_with_run
+def codec(run: Run) -> None:
     """Train a codec (the spectral one, or EnCodec by recipe) on recordings; captions are not needed.
 
     Written as it goes: log.jsonl, samples with spectrograms at each evaluation, checkpoints, and model/, a folder that
     other commands take. Stopped, it goes on with --resume.
     """
-    clips = _clips(data, tier)
-    from audiogen_cli.config import from_dict, load_toml, to_dict
+    clips = run.clips()
     from audiogen_cli.hub import checkpoint
-    from audiogen_cli.training import data as training_data
     from audiogen_cli.training.codec import CodecRecipe, CodecTask, validation_pieces
 
-    plan = load_toml(CodecRecipe, recipe) if recipe else from_dict(CodecRecipe, {})
-    plan = dataclasses.replace(plan, loop=_loop(plan.loop, steps, batch_size, learning_rate, seed))
-    begun: Codec | None = checkpoint.load(start) if start else None  # type: ignore[assignment]
+    plan = run.plan(CodecRecipe)
+    begun: Codec | None = checkpoint.load(run.start) if run.start else None  # type: ignore[assignment]
     model = begun or plan.build()
-    with console.waiting("reading the recordings"):
-        sets = training_data.load(clips, model.sample_rate, model.channels)
+    sets = run.read(clips, model)
     pieces = validation_pieces(sets.valid.recordings, model.sample_rate)
-    task = CodecTask(plan, sets.train.recordings, pieces, _source(data, sets.train.clips, licence), model)
-    _train(task, plan.loop, output, to_dict(plan), resume)
+    run.train(CodecTask(plan, sets.train.recordings, pieces, run.source(sets.train.clips), model), plan)
 
 
 @app.command()
+@_with_run
 def lm(
-    data: Data,
-    output: Run,
-    recipe: RecipeFile = None,
-    steps: Steps = None,
-    batch_size: BatchSize = None,
-    learning_rate: Rate = None,
-    seed: TrainSeed = None,
-    tier: Tiers = None,
-    start: Start = None,
-    resume: Resume = False,
-    licence: Licence = "",
+    run: Run,
     model: options.ModelName = options.MODEL,
-    codec_folder: Annotated[
-        Path | None, typer.Option("--codec", metavar="FOLDER", help="A codec trained here. (Default: the model's.)")
-    ] = None,
+    codec_folder: CodecFolder = None,
     from_tokens: Annotated[
         bool, typer.Option("--tokens", help="Learn from the codes that `audiolm prepare` wrote, not from the sound.")
     ] = False,
@@ -108,12 +173,10 @@ def lm(
     Examples are made on the fly: sounds repeated, varied, mixed, and their captions reworded. Written as it goes:
     log.jsonl, sounds for a few prompts with spectrograms, checkpoints, and model/. Stopped, it goes on with --resume.
     """
-    clips = _clips(data, tier)
+    clips = run.clips()
     from audiogen_cli.conditioners.text import T5Conditioner
-    from audiogen_cli.config import load_toml, to_dict
     from audiogen_cli.data.tokens import Tokens
     from audiogen_cli.hub import catalog, checkpoint
-    from audiogen_cli.training import data as training_data
     from audiogen_cli.training import lm as training
 
     folders = {
@@ -123,54 +186,36 @@ def lm(
     with console.waiting("loading the codec and the text encoder"):
         base: Any = checkpoint.load(folders["codec"])
         text = T5Conditioner.load(folders["text"], "cpu")
-    plan = load_toml(training.LMRecipe, recipe) if recipe else training.LMRecipe()
-    plan = dataclasses.replace(plan, loop=_loop(plan.loop, steps, batch_size, learning_rate, seed))
-    plan = training.fitted(plan, base, text)
-    begun: Any = checkpoint.load(start, expect=("lm",)) if start else None
+    plan = training.fitted(run.plan(training.LMRecipe), base, text)
+    begun: Any = checkpoint.load(run.start, expect=("lm",)) if run.start else None
     if from_tokens:
-        examples, validation = training.token_sources(plan, Tokens(data))
+        examples, validation = training.token_sources(plan, Tokens(run.data))
     else:
-        with console.waiting("reading the recordings"):
-            sets = training_data.load(clips, base.sample_rate, base.channels)
+        sets = run.read(clips, base)
         clips = sets.train.clips
         examples, validation = training.example_sources(plan, base, sets)
-    task = training.LMTask(plan, base, text, examples, validation, _source(data, clips, licence), begun, folders)
-    _train(task, plan.loop, output, to_dict(plan), resume)
+    run.train(training.LMTask(plan, base, text, examples, validation, run.source(clips), begun, folders), plan)
 
 
-def _clips(data: Path, tiers: list[str] | None) -> list[Any]:
-    """The clips, found before anything heavy is imported."""
-    if not data.is_dir():
-        raise InputError(f"{data} is not a folder; name the folder that holds the recordings.")
-    from audiogen_cli.training import data as training_data
+@app.command()
+@_with_run
+def entropy(run: Run, model: options.ModelName = options.MODEL, codec_folder: CodecFolder = None) -> None:
+    """Train the small model that makes compressed files smaller, on the codes of a codec; captions are not needed.
 
-    return training_data.find_clips(data, tiers or ())
+    Each evaluation says how many bits a code of the held-out recordings takes. Written as it goes: log.jsonl,
+    checkpoints, and model/. Stopped, it goes on with --resume.
+    """
+    clips = run.clips()
+    from audiogen_cli.hub import catalog, checkpoint
+    from audiogen_cli.training import entropy as training
 
-
-def _loop(
-    loop: LoopConfig, steps: int | None, batch_size: int | None, learning_rate: float | None, seed: int | None
-) -> LoopConfig:
-    """The recipe's loop with what the flags say instead."""
-    flags: dict[str, Any] = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
-    return dataclasses.replace(loop, **{name: value for name, value in flags.items() if value is not None})
-
-
-def _source(data: Path, clips: Sequence[Clip], licence: str) -> dict[str, Any]:
-    hours = sum(clip.seconds for clip in clips) / 3600
-    return {"data": data.name, "clips": len(clips), "hours": round(hours, 2), "licence": licence}
-
-
-def _train(task: Task, loop: LoopConfig, output: Path, recipe: dict[str, Any], resume: bool) -> None:
-    from audiogen_cli.training.loop import train
-
-    reports = train(task, loop, output, recipe, resume)
-    with console.progress(f"training in {output.name}", total=float(loop.steps), unit="steps") as show:
-        for report in _smoothed(reports):
-            if report.kind == "step":
-                show(report.step, _words(report.metrics, 3))
-            elif report.kind == "evaluate":
-                console.say(f"step {report.step}: {_words(report.metrics, 12)}")
-    console.result(str(output / "model"))
+    base: Any = checkpoint.load(codec_folder or catalog.find(model).folder / "codec", expect=checkpoint.CODECS)
+    plan = training.fitted(run.plan(training.EntropyRecipe), base)
+    begun: Any = checkpoint.load(run.start, expect=("entropy-lm",)) if run.start else None
+    sets = run.read(clips, base)
+    with console.waiting("encoding the recordings"):
+        known, held_out = (training.encode(base, subset.recordings) for subset in sets)
+    run.train(training.EntropyTask(plan, known, held_out, run.source(sets.train.clips), begun), plan)
 
 
 def _smoothed(reports: Iterator[Report], keep: float = 0.95) -> Iterator[Report]:

@@ -34,6 +34,7 @@ LOUDNESS_LUFS = -16.0
 _OPUS_RATES = (8_000, 12_000, 16_000, 24_000, 48_000)
 _OPUS_COMMENT_BYTES = 50_000  # libsndfile writes longer ones and then cannot open the file
 _WAV_MAX_BYTES = 2**32 - 2**16
+_UNKNOWN = 2**32 - 1  # RF64: the size stands elsewhere
 SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".oga", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64", ".rf64")
 
 
@@ -60,7 +61,7 @@ def read(path: str | os.PathLike[str], sample_rate: int | None = None, channels:
 
     Raises AudioError when the file is missing, is no sound file, is empty, or holds NaN or infinite samples.
     """
-    with _opened(path) as file:
+    with opened(path) as file:
         samples = file.read(dtype="float32", always_2d=True)  # [N, C]
         source_rate = file.samplerate
     if not len(samples):
@@ -79,7 +80,7 @@ def read(path: str | os.PathLike[str], sample_rate: int | None = None, channels:
 
 def info(path: str | os.PathLike[str]) -> AudioInfo:
     """Reads the header and the comment, not the sound. Raises AudioError as `read` does."""
-    with _opened(path) as file:
+    with opened(path) as file:
         comment = _wav_comment(path) if file.format in ("WAV", "WAVEX") else file.comment
         seconds = file.frames / file.samplerate
         return AudioInfo(seconds, file.samplerate, file.channels, file.format, file.subtype, comment)
@@ -125,7 +126,10 @@ def encode(
         raise OutputError(f"cannot write {format} at bit depth {bit_depth}; use wav, flac or ogg and 16, 24 or float.")
     samples = np.ascontiguousarray(waveform.detach().cpu().float().numpy().T)  # [N, C]
     if format == "wav":
-        return _encode_wav(samples, sample_rate, bit_depth, comment)
+        data = pcm(samples, bit_depth)
+        return (
+            wav_header(len(samples), samples.shape[1], sample_rate, bit_depth, comment) + data + b"\0" * (len(data) % 2)
+        )
     if format == "flac":
         return _encode_flac(samples, sample_rate, bit_depth, comment)
     return _encode_ogg(samples, sample_rate, comment)
@@ -218,20 +222,27 @@ def _decibel(amplitude: float) -> float:
 
 
 @contextlib.contextmanager
-def _opened(path: str | os.PathLike[str]) -> Iterator[soundfile.SoundFile]:
+def opened(source: str | os.PathLike[str] | IO[bytes]) -> Iterator[soundfile.SoundFile]:
+    """A sound file by its path, or stdin as a file that can be searched. Raises AudioError as `read` does."""
+    name = os.fspath(source) if isinstance(source, (str, os.PathLike)) else "stdin"
     try:
-        with open(path, "rb") as file:
+        with open(source, "rb") if isinstance(source, (str, os.PathLike)) else contextlib.nullcontext(source) as file:
             empty = not file.read(1)
+            file.seek(0)
     except (OSError, ValueError) as error:
-        raise AudioError(f"cannot read {path}: {_read_problem(error)}.") from error
+        raise AudioError(f"cannot read {name}: {_read_problem(error)}.") from error
     if empty:
-        raise AudioError(f"{path} is an empty file; give a recording.")
+        raise AudioError(f"{name} is an empty file; give a recording.")
+    unreadable = f"{name} is not a sound file that can be read; convert it to WAV, FLAC, OGG, Opus, MP3 or AIFF."
     try:
-        with soundfile.SoundFile(os.fspath(path)) as sound:
-            yield sound
+        sound = soundfile.SoundFile(source)
     except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: a raw file, whose rate nobody knows
-        known = "WAV, FLAC, OGG, Opus, MP3 or AIFF"
-        raise AudioError(f"{path} is not a sound file that can be read; convert it to {known}.") from error
+        raise AudioError(unreadable) from error
+    with sound:
+        try:
+            yield sound
+        except soundfile.LibsndfileError as error:
+            raise AudioError(unreadable) from error
 
 
 def _read_problem(error: Exception) -> str:
@@ -244,31 +255,41 @@ def _read_problem(error: Exception) -> str:
     return f"{getattr(error, 'strerror', None) or error}; check the path"
 
 
-def _integers(samples: np.ndarray, bits: int) -> np.ndarray:
+def integers(samples: np.ndarray, bits: int) -> np.ndarray:
     """Rounded to multiples of 2^(1 - bits), a reader's unit, so that read and written again stays the same."""
     scale = 2 ** (bits - 1)
     return np.clip(np.round(samples.astype(np.float64) * scale), -scale, scale - 1).astype("<i4")
 
 
-def _encode_wav(samples: np.ndarray, sample_rate: int, bit_depth: BitDepth, comment: str | None) -> bytes:
-    """RIFF: fmt, fact (float only), LIST/INFO/ICMT with the comment, data."""
-    channels = samples.shape[1]
+def pcm(samples: np.ndarray, bit_depth: BitDepth) -> bytes:
+    """samples [N, C] as WAV stores them."""
     if bit_depth == "float":
-        kind, width, data = 3, 4, samples.astype("<f4").tobytes()
-    elif bit_depth == "24":
-        little = _integers(samples, 24).reshape(-1, 1).view(np.uint8)  # [N * C, 4], the last byte is the sign's
-        kind, width, data = 1, 3, little[:, :3].tobytes()
-    else:
-        kind, width, data = 1, 2, _integers(samples, 16).astype("<i2").tobytes()
-    if len(data) > _WAV_MAX_BYTES:
-        raise OutputError("a WAV file cannot be larger than 4 GB; write FLAC, or a shorter sound.")
+        return samples.astype("<f4").tobytes()
+    if bit_depth == "24":
+        little = integers(samples, 24).reshape(-1, 1).view(np.uint8)  # [N * C, 4], the last byte is the sign's
+        return little[:, :3].tobytes()
+    return integers(samples, 16).astype("<i2").tobytes()
+
+
+def wav_header(length: int, channels: int, sample_rate: int, bit_depth: BitDepth, comment: str | None = None) -> bytes:
+    """What stands before `length` samples a channel of PCM: RIFF, fmt, fact (float only), LIST/INFO/ICMT, data.
+
+    A sound of 4 GB or more gets RF64 (EBU Tech 3306), which is RIFF with its sizes in a chunk of their own.
+    """
+    kind, width = (3, 4) if bit_depth == "float" else (1, int(bit_depth) // 8)
     frame = channels * width
     chunks = _chunk(b"fmt ", struct.pack("<HHIIHH", kind, channels, sample_rate, sample_rate * frame, frame, 8 * width))
     if bit_depth == "float":
-        chunks += _chunk(b"fact", struct.pack("<I", len(samples)))
+        chunks += _chunk(b"fact", struct.pack("<I", min(length, _UNKNOWN)))
     if comment:
         chunks += _chunk(b"LIST", b"INFO" + _chunk(b"ICMT", comment.encode() + b"\0"))
-    return _chunk(b"RIFF", b"WAVE" + chunks + _chunk(b"data", data))
+    size = length * frame
+    if size > _WAV_MAX_BYTES:
+        sizes = struct.pack("<QQQI", 4 + 36 + len(chunks) + 8 + size + size % 2, size, length, 0)
+        chunks = _chunk(b"ds64", sizes) + chunks
+        return b"RF64" + struct.pack("<I", _UNKNOWN) + b"WAVE" + chunks + b"data" + struct.pack("<I", _UNKNOWN)
+    whole = 4 + len(chunks) + 8 + size + size % 2
+    return b"RIFF" + struct.pack("<I", whole) + b"WAVE" + chunks + b"data" + struct.pack("<I", size)
 
 
 def _chunk(name: bytes, data: bytes) -> bytes:
@@ -302,8 +323,8 @@ def _encode_flac(samples: np.ndarray, sample_rate: int, bit_depth: BitDepth, com
     if bit_depth == "float":
         raise OutputError("FLAC holds whole numbers only; use --bit-depth 24, or --format wav for float.")
     if bit_depth == "24":
-        return _encode_libsndfile(_integers(samples, 24) << 8, sample_rate, "FLAC", "PCM_24", comment)
-    return _encode_libsndfile(_integers(samples, 16).astype(np.int16), sample_rate, "FLAC", "PCM_16", comment)
+        return _encode_libsndfile(integers(samples, 24) << 8, sample_rate, "FLAC", "PCM_24", comment)
+    return _encode_libsndfile(integers(samples, 16).astype(np.int16), sample_rate, "FLAC", "PCM_16", comment)
 
 
 def _encode_ogg(samples: np.ndarray, sample_rate: int, comment: str | None) -> bytes:

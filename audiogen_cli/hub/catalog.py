@@ -318,8 +318,7 @@ def _parts(entry: Entry, place: str, dtype: torch.dtype | None, padding: Padding
     if entry.layout is not None:
         folder = entry.folder
         return foreign.load(folder, entry.layout, entry.text or folder, entry.codec or folder, dtype, padding)
-    kinds = tuple(kind for kind in checkpoint.KINDS if kind != "lm")
-    codec: Any = checkpoint.load(entry.folder / "codec", place, expect=kinds)
+    codec: Any = checkpoint.load(entry.folder / "codec", place, expect=checkpoint.CODECS)
     lm: Any = checkpoint.load(entry.folder / "lm", place, expect=("lm",), dtype=dtype)
     return foreign.Parts(codec, lm, T5Conditioner.load(entry.folder / "text", "cpu"))
 

@@ -21,7 +21,9 @@ from torch import Tensor, nn
 from audiogen_cli.config import from_dict, nearest, to_dict
 from audiogen_cli.errors import CheckpointError, OutputError
 from audiogen_cli.hub.tables import WEIGHTS, Safetensors, fill, only_for_training
+from audiogen_cli.models.codec import Codec
 from audiogen_cli.models.encodec import Encodec, EncodecConfig, StereoEncodec
+from audiogen_cli.models.entropy import EntropyLM, EntropyLMConfig
 from audiogen_cli.models.lm import LM, LMConfig
 from audiogen_cli.models.spectral import SpectralCodec, SpectralConfig
 from audiogen_cli.ops.skeleton import skeleton
@@ -31,9 +33,11 @@ FORMAT = 1
 KINDS: dict[str, tuple[type[Any], type[nn.Module]]] = {
     "encodec": (EncodecConfig, Encodec),
     "encodec-stereo": (EncodecConfig, StereoEncodec),
+    "entropy-lm": (EntropyLMConfig, EntropyLM),
     "lm": (LMConfig, LM),
     "spectral": (SpectralConfig, SpectralCodec),
 }
+CODECS = tuple(kind for kind, (_, cls) in KINDS.items() if issubclass(cls, Codec))
 
 
 def kind_of(module: nn.Module) -> str:

@@ -17,6 +17,7 @@ from audiogen_cli.hub import catalog, checkpoint, download, foreign
 from audiogen_cli.hub.catalog import Dtype, Padding
 from audiogen_cli.hub.download import Listener
 from audiogen_cli.models.codec import Codec
+from audiogen_cli.models.entropy import EntropyLM
 
 
 def convert(
@@ -27,16 +28,16 @@ def convert(
     force: bool = False,
     listener: Listener | None = None,
 ) -> None:
-    """Writes a model in our own layout, safetensors and no pickle; of a codec alone, a checkpoint (hub/checkpoint.py).
+    """Writes a model in our own layout, safetensors and no pickle; of a codec or an entropy model alone, a checkpoint.
 
     dtype: of the language model; "auto" keeps its own. padding: see hub/catalog.load. The folder appears when all of it
     is written. Raises OutputError when it is there already, or the disk refuses.
     """
     _check_place(folder, force)
-    codec = _codec_alone(name, listener)
-    if codec is not None:
+    alone = _part_alone(name, listener)
+    if alone is not None:
         with _new(folder) as beside:
-            checkpoint.save(beside, codec, {"model": name})
+            checkpoint.save(beside, alone, {"model": name})
         return
     entry = catalog.find(name, listener)
     model = catalog.load_as(entry, "cpu", None if dtype == "auto" else getattr(torch, dtype), padding)
@@ -49,11 +50,11 @@ def convert(
         (beside / "model.json").write_text(card + "\n", encoding="utf-8")
 
 
-def _codec_alone(name: str, listener: Listener | None) -> Codec | None:
-    """The codec when `name` is a file or folder of one, or a repository of one."""
+def _part_alone(name: str, listener: Listener | None) -> Codec | EntropyLM | None:
+    """The codec when `name` is a file or folder of one, or a repository of one; or the entropy model in a file."""
     place = Path(name)
     if place.is_file() and foreign.has_codec(place):
-        return foreign.load_codec(place)
+        return foreign.load_alone(place)
     if not catalog.is_here(name):
         place = download.fetch(*catalog.repository(name), listener)
     return foreign.load_codec(place) if catalog.is_codec(place) else None

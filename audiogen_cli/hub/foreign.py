@@ -13,6 +13,7 @@ from audiogen_cli.errors import CheckpointError
 from audiogen_cli.hub import audiocraft, encodec, transformers
 from audiogen_cli.hub.known import Facts
 from audiogen_cli.models.encodec import Encodec, StereoEncodec
+from audiogen_cli.models.entropy import EntropyLM
 from audiogen_cli.ops.skeleton import skeleton
 
 if TYPE_CHECKING:
@@ -70,6 +71,11 @@ def load_codec(place: Path) -> Encodec | None:
     if (place / audiocraft.CODEC_FILE).is_file():
         return audiocraft.load_codec(place / audiocraft.CODEC_FILE)
     return None
+
+
+def load_alone(place: Path) -> Encodec | EntropyLM | None:
+    """What `load_codec` knows, or a `.th` file of EnCodec's entropy model."""
+    return encodec.load_entropy_lm(place) if encodec.is_entropy_lm(place) else load_codec(place)
 
 
 def has_codec(place: Path) -> bool:

@@ -55,15 +55,13 @@ def regrouped(blocks: Iterable[Tensor], length: int) -> Iterator[tuple[Tensor, b
     Raises InputError when there is nothing at all.
     """
     waiting, count = list[Tensor](), 0
-    for block in blocks:
-        waiting.append(block)
-        count += block.shape[-1]
+    for part in (part for block in blocks for part in block.split(length, dim=-1)):
+        waiting.append(part.clone())  # who gave the block may write over it
+        count += part.shape[-1]
         if count > length:
-            first, *more = torch.cat(waiting, dim=-1).split(length, dim=-1)
-            for following in more:
-                yield first, False
-                first = following
-            waiting, count = [first.clone()], first.shape[-1]
+            step, rest = torch.cat(waiting, dim=-1).split([length, count - length], dim=-1)
+            yield step, False
+            waiting, count = [rest.clone()], count - length
         elif len(waiting) == _WAITING:  # tiny blocks: a thousand tensors weigh more than their samples
             waiting = [torch.cat(waiting, dim=-1)]
     if not count:

@@ -99,7 +99,7 @@ class PaddedConv1d(nn.Module):
         if start is None:
             if last or signal.shape[-1] < self._mirrored:
                 whole = self.forward(signal) if last and signal.shape[-1] else self._nothing(signal)
-                return whole, ConvTail(signal, None)
+                return whole, ConvTail(signal.clone(), None)
             signal, start = pad(signal, self.left, 0, self.pad_mode), 0
         if last:
             completing = (start + self.left - signal.shape[-1]) % self.stride

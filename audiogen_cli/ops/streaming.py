@@ -4,7 +4,8 @@
 
 The outputs of all blocks, one behind the other, are the layer's output for the whole signal. Each layer consumes what
 it can and keeps the tail that it still needs, so a call returns what is ready, often nothing, and with `last` all the
-rest. The layer itself is not touched: two streams through one network are two states.
+rest. The layer itself is not touched: two streams through one network are two states. Nor does a state hold on to a
+block: who gave it may write over it.
 
 Blocks are [B, C, n] with n of 0 or more, and so are outputs.
 """
@@ -83,7 +84,7 @@ def stream_overlapping(
     whole = -(-items.shape[-1] // per_frame) if last else items.shape[-1] // per_frame
     ready = first + whole - (0 if last else context)
     if ready <= done:
-        return None, Pieces(items, first, done)
+        return None, Pieces(items.clone(), first, done)
     piece = items if last else items[..., : whole * per_frame]
     output = function(piece, first)[..., (done - first) * frame_length : (ready - first) * frame_length]
     start = max(first, ready - context)

@@ -41,10 +41,13 @@ class TransformerConfig:
 
 
 def sinusoids(position: Tensor, dim: int, max_period: float = 10000.0) -> Tensor:
-    """Positions [..., S] -> [..., S, dim]: concat(cos, sin) of position / max_period^(i / (dim/2 - 1)), in float32."""
+    """Positions [..., S] -> [..., S, dim]: concat(cos, sin) of position / max_period^(i / (dim/2 - 1)), in float32.
+
+    Divided, not multiplied by the inverse: to the bit as EnCodec and AudioCraft do.
+    """
     half = dim // 2
     exponent = torch.arange(half, device=position.device, dtype=torch.float32) / max(half - 1, 1)
-    angle = position[..., None] * max_period**-exponent
+    angle = position[..., None] / max_period**exponent
     return torch.cat([angle.cos(), angle.sin()], dim=-1)
 
 

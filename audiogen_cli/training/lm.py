@@ -31,7 +31,7 @@ from audiogen_cli.models import decoding
 from audiogen_cli.models.codec import Codec
 from audiogen_cli.models.lm import LM, LMConfig, next_code_loss
 from audiogen_cli.training.data import Subset, TrainingData
-from audiogen_cli.training.loop import ExponentialAverage, LoopConfig
+from audiogen_cli.training.loop import ExponentialAverage, LoopConfig, adamw
 
 VALIDATION_BATCHES = 4
 
@@ -206,13 +206,7 @@ class LMTask:
 
     def prepare(self, accelerator: Accelerator, config: LoopConfig) -> None:
         self.accelerator, self.loop = accelerator, config
-        decayed = [p for p in self.lm.parameters() if p.dim() > 1]
-        plain = [p for p in self.lm.parameters() if p.dim() <= 1]
-        groups = [
-            {"params": decayed, "weight_decay": self.config.weight_decay, "initial_lr": config.learning_rate},
-            {"params": plain, "weight_decay": 0.0, "initial_lr": config.learning_rate},
-        ]
-        optimizer = torch.optim.AdamW(groups, config.learning_rate, (0.9, 0.95))
+        optimizer = adamw(self.lm, config.learning_rate, self.config.weight_decay)
         self.prepared, prepared_optimizer = accelerator.prepare(self.lm, optimizer)
         self.average.module.to(accelerator.device)
         self.optimizers = {"lm": prepared_optimizer}

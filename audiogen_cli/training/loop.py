@@ -114,6 +114,17 @@ class ExponentialAverage:
         self.module.load_state_dict(state)
 
 
+def adamw(module: nn.Module, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
+    """AdamW as language models are trained with it: betas 0.9 and 0.95, only matrices decayed."""
+    groups = [
+        {"params": [p for p in module.parameters() if p.dim() > 1], "weight_decay": weight_decay},
+        {"params": [p for p in module.parameters() if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    for group in groups:
+        group["initial_lr"] = learning_rate
+    return torch.optim.AdamW(groups, learning_rate, (0.9, 0.95))
+
+
 def resolve_precision(precision: str) -> Literal["no", "bf16"]:
     """Accelerate's name for the precision; "auto" asks the hardware."""
     if precision != "auto":

@@ -51,6 +51,20 @@ workers = 0
 """
 
 
+ENTROPY_RECIPE = """
+[model]
+dim = 8
+num_layers = 1
+num_heads = 2
+[training]
+window_seconds = 0.3
+[loop]
+steps = 2
+batch_size = 2
+workers = 0
+"""
+
+
 @pytest.fixture
 def sounds(tmp_path: Path) -> Path:
     folder = tmp_path / "sounds"
@@ -59,6 +73,7 @@ def sounds(tmp_path: Path) -> Path:
         audio.write(folder / f"{name}.wav", torch.rand(1, 6_000) - 0.5, 8_000)
     (tmp_path / "codec.toml").write_text(CODEC_RECIPE)
     (tmp_path / "lm.toml").write_text(LM_RECIPE)
+    (tmp_path / "entropy.toml").write_text(ENTROPY_RECIPE)
     return folder
 
 
@@ -77,6 +92,22 @@ def test_a_codec_then_a_language_model_then_a_sound(
     result = audiolm("generate", "rain", "--seconds", "0.4", "--model", "l/model", "-o", "out.wav", "--seed", "1")
     assert result.exit_code == 0, result.output
     assert audio.info("out.wav").seconds == pytest.approx(0.4)
+
+
+def test_an_entropy_model_of_any_codec(audiolm: Callable[..., Result], sounds: Path, tiny_model: Path) -> None:
+    from audiogen_cli.hub import checkpoint
+    from audiogen_cli.models.entropy import EntropyLM
+
+    arguments = ("train", "entropy", "--data", sounds, "--recipe", "entropy.toml", "--licence", "CC0")
+    result = audiolm(*arguments, "-o", "e", "--codec", tiny_model / "codec", "--steps", 3)
+    assert result.exit_code == 0, result.output
+    assert result.stdout == "e/model\n" and "step 3: valid bits" in result.stderr and "saving" in result.stderr
+    lm = checkpoint.load("e/model")
+    codec = checkpoint.load(tiny_model / "codec")
+    assert isinstance(lm, EntropyLM) and lm.config.codec_fingerprint == codec.fingerprint()
+    assert checkpoint.read_header(Path("e/model"))["source"]["licence"] == "CC0"
+    other = audiolm(*arguments, "-o", "f", "--codec", "e/model")
+    assert other.exit_code == 4 and "kind 'entropy-lm'" in other.stderr
 
 
 def test_a_run_is_resumed_only_when_asked_to(audiolm: Callable[..., Result], sounds: Path) -> None:

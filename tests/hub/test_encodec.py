@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from audiogen_cli.errors import CheckpointError
-from audiogen_cli.hub import encodec
+from audiogen_cli.hub import checkpoint, encodec
 from audiogen_cli.hub.convert import convert
 from audiogen_cli.models.encodec import ENCODEC_24KHZ, ENCODEC_48KHZ, EncodecConfig
+from audiogen_cli.models.entropy import EntropyLM, EntropyLMConfig, shifted
 
 SMALL: dict[str, Any] = {"dimension": 6, "num_filters": 4, "ratios": (3, 2), "num_codebooks": 3, "codebook_size": 16}
 CONFIGS = {
@@ -83,9 +84,13 @@ def test_a_file_must_be_what_its_name_says(tmp_path: Path) -> None:
         path = tmp_path / other
 
 
-def test_the_entropy_models_and_missing_files_are_refused(tmp_path: Path) -> None:
+def test_the_wrong_kind_and_missing_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="not named"):
         encodec.load_codec(tmp_path / "encodec_lm_24khz-1608e3c0.th")
+    with pytest.raises(CheckpointError, match="not named"):
+        encodec.load_entropy_lm(tmp_path / "encodec_24khz-d7cc33bc.th")
+    with pytest.raises(CheckpointError, match="cannot read"):
+        encodec.load_entropy_lm(tmp_path / "encodec_lm_24khz-1608e3c0.th")
     with pytest.raises(CheckpointError, match="cannot read"):
         encodec.load_codec(tmp_path / "encodec_24khz-d7cc33bc.th")
 
@@ -114,3 +119,60 @@ def test_a_codec_alone_becomes_a_checkpoint(tmp_path: Path, monkeypatch: pytest.
     convert(str(path), tmp_path / "codec")
     again = checkpoint.load(tmp_path / "codec", expect=("encodec",))
     assert torch.equal(again.codebooks(), codec.codebooks())
+
+
+def their_lm(config: EntropyLMConfig, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The package's entropy model, of random weights."""
+    monkeypatch.setitem(sys.modules, "torchaudio", types.ModuleType("torchaudio"))
+    package = pytest.importorskip("encodec.model", reason="pip install --no-deps encodec einops")
+    torch.manual_seed(0)
+    lm = package.LMModel(config.num_codebooks, config.codebook_size, num_layers=5, past_context=config.past_context)
+    return lm.eval()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", encodec.LM_PRESETS)
+def test_the_entropy_models_load_and_give_the_packages_probabilities(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = encodec.LM_PRESETS[name]
+    other = their_lm(config, monkeypatch)
+    path = named(tmp_path, name, other.state_dict())
+    lm = encodec.load_entropy_lm(path)
+    codes = torch.randint(0, 1024, (1, 4, 12), generator=torch.Generator().manual_seed(0))
+    expected, _, _ = other(1 + shifted(codes))
+    torch.testing.assert_close(lm.probabilities(codes), expected.permute(0, 2, 3, 1), atol=1e-6, rtol=0)
+    first, _, _ = other(torch.zeros(1, 4, 1, dtype=torch.int64))
+    assert torch.equal(lm.step(shifted(codes)[..., 0])[0], first[..., 0].transpose(1, 2))
+
+
+def test_an_entropy_model_alone_becomes_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from audiogen_cli.hub import checkpoint
+
+    config = EntropyLMConfig(2, 16, 8, 1, 2, past_context=3)
+    monkeypatch.setitem(encodec.LM_PRESETS, "encodec_lm_24khz", config)
+    lm = EntropyLM(config)
+    state = {}
+    for ours, tensor in lm.state_dict().items():
+        name = ours.replace("heads.", "linears.")
+        state[name if name.startswith(("linears", "emb")) else f"transformer.{name}"] = tensor
+    path = named(tmp_path, "encodec_lm_24khz", state)
+    convert(str(path), tmp_path / "entropy")
+    again = checkpoint.load(tmp_path / "entropy", expect=("entropy-lm",))
+    assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in lm.state_dict().items())
+    with pytest.raises(CheckpointError, match="spectral"):
+        checkpoint.load(tmp_path / "entropy", expect=checkpoint.CODECS)
+
+
+def test_the_entropy_model_beside_a_codec_is_found_by_its_name(tmp_path: Path) -> None:
+    codec = tmp_path / "encodec_24khz-d7cc33bc.th"
+    for name in ("encodec_lm_48khz-7add9fc3.th", "encodec_lm_24khz.th", codec.name):
+        (tmp_path / name).touch()
+    assert encodec.entropy_lm_beside(codec) is None
+    assert encodec.entropy_lm_beside(tmp_path / "codec") is None
+    there = tmp_path / "encodec_lm_24khz-1608e3c0.th"
+    there.touch()
+    assert encodec.entropy_lm_beside(codec) == there
+    (tmp_path / "encodec_lm_24khz-00000000.th").touch()
+    with pytest.raises(CheckpointError, match="several"):
+        encodec.entropy_lm_beside(codec)

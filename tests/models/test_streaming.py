@@ -154,6 +154,25 @@ def test_a_sound_of_one_step_is_the_whole_sound_to_the_bit(codec):
         assert torch.equal(joined(decode_blocks(codec, codes.split(3, dim=-1))), codec.decode(codes))
 
 
+def test_a_block_may_be_written_over_once_it_is_taken(codec):
+    """As those who read a file block by block into one buffer do."""
+    waveform, buffer = noise(codec, 30 * codec.hop_length), torch.empty(2, codec.channels, 7)
+
+    def blocks():
+        for start in range(0, waveform.shape[-1], 7):
+            block = waveform[..., start : start + 7]
+            yield buffer[..., : block.shape[-1]].copy_(block)
+
+    def step(block, state, last):
+        output = codec.encode_step(buffer[..., : block.shape[-1]].copy_(block), state, last)
+        buffer.zero_()
+        return output
+
+    codes = codec.encode(waveform)
+    assert torch.equal(joined(encode_blocks(codec, blocks(), frames_per_step=4)), codes)
+    assert torch.equal(by_hand(step, waveform.split(7, dim=-1))[0], codes)
+
+
 def test_fewer_codebooks(codec):
     waveform = noise(codec, 9 * codec.hop_length)
     two = joined(encode_blocks(codec, [waveform], num_codebooks=2, frames_per_step=2))
