@@ -62,7 +62,7 @@ class Lyra:
     """Streaming graphs that remember: each clip gets interpreters of its own, and hops of 20 ms."""
 
     def __init__(self, folder: Path, kbps: float) -> None:
-        """Raises InputError for a rate that Lyra does not have, ModelError when its files or the runtime are missing."""
+        """Raises InputError for a rate that Lyra does not have, ModelError when its files or runtime are missing."""
         if kbps not in LYRA_KBPS:
             raise InputError(f"Lyra cannot make {kbps:g} kbps; it has {', '.join(map(str, LYRA_KBPS))}.")
         missing = [name for name in LYRA_FILES if not (folder / name).is_file()]

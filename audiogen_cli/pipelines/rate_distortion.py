@@ -173,8 +173,9 @@ def evaluate(
 def scores(listen: bool) -> dict[str, perception.Score]:
     """By name: what takes reference [C, N], estimate [C, N] and their rate."""
     near: dict[str, perception.Score] = {
-        "si_snr": lambda reference, estimate, rate: float(similarity.si_snr(reference, estimate).mean()),
-        "mel_distance": lambda reference, estimate, rate: float(similarity.mel_distance(reference, estimate, rate)),
+        "si_snr": lambda reference, estimate, _: float(similarity.si_snr(reference, estimate).mean()),
+        "mel_distance": lambda *heard: float(similarity.mel_distance(*heard)),
+        "soft_mel_distance": lambda *heard: float(similarity.soft_mel_distance(*heard)),
     }
     return near | (perception.available() if listen else {})
 
