@@ -66,7 +66,7 @@ def test_lyra_says_what_is_missing(tmp_path: Path) -> None:
     pytest.importorskip("ai_edge_litert")
     for name in peers.LYRA_FILES:
         (tmp_path / name).write_bytes(b"no model at all")
-    with pytest.raises(ModelError, match="get it again"):
+    with pytest.raises(ModelError, match="cannot be run"):
         peers.Lyra(tmp_path, 3.2)
 
 
