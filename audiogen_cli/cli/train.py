@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hints
 
 import typer
 
@@ -31,6 +31,10 @@ OutputFolder = Annotated[
 ]
 RecipeFile = Annotated[
     Path | None, typer.Option("--recipe", metavar="FILE", help="A TOML file with every setting that is not a flag.")
+]
+Preset = Annotated[
+    Literal["soundstream", "encodec", "audiogen"] | None,
+    typer.Option(help="A published codec's recipe; it is sized for a GPU, so mind --steps and --batch-size."),
 ]
 Steps = Annotated[int | None, typer.Option(min=1, help="Optimizer steps. (Default: the recipe's.)")]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Examples a step. (Default: the recipe's.)")]
@@ -65,19 +69,19 @@ class Run:
     resume: Resume = False
     licence: Licence = ""
 
-    def clips(self) -> list[Clip]:
-        """Found before anything heavy is imported."""
+    def clips(self, uncaptioned: bool = False) -> list[Clip]:
+        """Found before anything heavy is imported. uncaptioned: those without a caption too."""
         if not self.data.is_dir():
             raise InputError(f"{self.data} is not a folder; name the folder that holds the recordings.")
         from audiogen_cli.training import data as training_data
 
-        return training_data.find_clips(self.data, self.tier or ())
+        return training_data.find_clips(self.data, self.tier or (), uncaptioned=uncaptioned)
 
-    def plan(self, kind: type[R]) -> R:
-        """The recipe, with what the flags say instead."""
+    def plan(self, kind: type[R], preset: R | None = None) -> R:
+        """The recipe or the preset, with what the flags say instead."""
         from audiogen_cli.config import from_dict, load_toml
 
-        plan: Any = load_toml(kind, self.recipe) if self.recipe else from_dict(kind, {})
+        plan: Any = load_toml(kind, self.recipe) if self.recipe else preset or from_dict(kind, {})
         flags = {name: getattr(self, name) for name in ("steps", "batch_size", "learning_rate", "seed")}
         said = {name: value for name, value in flags.items() if value is not None}
         found: R = dataclasses.replace(plan, loop=dataclasses.replace(plan.loop, **said))
@@ -137,17 +141,20 @@ def _with_run(command: Callable[..., None]) -> Callable[..., None]:
 
 @app.command()
 @_with_run
-def codec(run: Run) -> None:
-    """Train a codec (the spectral one, or EnCodec by recipe) on recordings; captions are not needed.
+def codec(run: Run, preset: Preset = None) -> None:
+    """Train a codec (the spectral one; EnCodec or SoundStream by preset or recipe) on recordings, without captions.
 
     Written as it goes: log.jsonl, samples with spectrograms at each evaluation, checkpoints, and model/, a folder that
     other commands take. Stopped, it goes on with --resume.
     """
-    clips = run.clips()
+    if run.recipe and preset:
+        raise InputError("a preset is a whole recipe; give either --preset or --recipe.")
+    clips = run.clips(uncaptioned=True)
     from audiogen_cli.hub import checkpoint
     from audiogen_cli.training.codec import CodecRecipe, CodecTask, validation_pieces
+    from audiogen_cli.training.presets import PRESETS
 
-    plan = run.plan(CodecRecipe)
+    plan = run.plan(CodecRecipe, PRESETS[preset] if preset else None)
     begun: Codec | None = checkpoint.load(run.start) if run.start else None  # type: ignore[assignment]
     model = begun or plan.build()
     sets = run.read(clips, model)
@@ -205,7 +212,7 @@ def entropy(run: Run, model: options.ModelName = options.MODEL, codec_folder: Co
     Each evaluation says how many bits a code of the held-out recordings takes. Written as it goes: log.jsonl,
     checkpoints, and model/. Stopped, it goes on with --resume.
     """
-    clips = run.clips()
+    clips = run.clips(uncaptioned=True)
     from audiogen_cli.hub import catalog, checkpoint
     from audiogen_cli.training import entropy as training
 

@@ -51,13 +51,17 @@ class Listing:
     problems: list[Problem] = field(default_factory=list)
 
 
-def find(folder: str | os.PathLike[str], captions: str | os.PathLike[str] | None = None) -> Listing:
-    """Raises InputError when the folder or the captions file cannot be used, or there is no recording at all."""
+def find(
+    folder: str | os.PathLike[str], captions: str | os.PathLike[str] | None = None, uncaptioned: bool = False
+) -> Listing:
+    """uncaptioned: recordings that nothing names count too, with "" for a caption.
+
+    Raises InputError when the folder or the captions file cannot be used, or there is no recording at all."""
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; name the folder that holds the recordings.")
     table = Path(captions) if captions is not None else next((p for n in _LISTS if (p := folder / n).is_file()), None)
-    listing = _from_table(folder, table) if table is not None else _from_folder(folder)
+    listing = _from_table(folder, table) if table is not None else _from_folder(folder, uncaptioned)
     if not listing.recordings and not listing.problems:
         kinds = ", ".join(audio.SUFFIXES)
         raise InputError(f"{table or folder} holds no recordings; put files there that end in {kinds}.")
@@ -76,7 +80,7 @@ def _words(name: str) -> str:
     return " ".join(match[1].lower() for match in found if match)
 
 
-def _from_folder(folder: Path) -> Listing:
+def _from_folder(folder: Path, uncaptioned: bool) -> Listing:
     listing = Listing()
     for path in sorted(_walk(folder)):
         try:
@@ -84,7 +88,7 @@ def _from_folder(folder: Path) -> Listing:
         except (OSError, ValueError) as error:
             listing.problems.append(Problem(str(path), f"its sidecar cannot be read ({error})"))
             continue
-        if captions[0]:
+        if captions[0] or uncaptioned:
             listing.recordings.append(Labelled(path, captions))
         else:
             listing.problems.append(Problem(str(path), "no caption: it has no sidecar, and no name with words"))

@@ -120,11 +120,16 @@ class Segments(torch.utils.data.Dataset[Example]):
         rng = np.random.default_rng((self.seed, epoch, index))
         first = self._draw(rng)
         if rng.random() < self.config.mix_probability and (second := self._draw_other(first, rng)) is not None:
-            following = rng.random() < self.config.sequence_probability
-            samples, caption = (self._follow if following else self._mix)(first, second, rng)
-        else:
-            sound = self._render(first, self.config.samples, rng)
-            samples, caption = sound.samples, self._worded(sound.part, rng)
+            return self.pair(first, second, rng.random() < self.config.sequence_probability, rng)
+        sound = self._render(first, self.config.samples, rng)
+        return self._example(sound.samples, self._worded(sound.part, rng), rng)
+
+    def pair(self, first: int, second: int, following: bool, rng: Generator) -> Example:
+        """Two recordings by index, at once or one after the other."""
+        samples, caption = (self._follow if following else self._mix)(first, second, rng)
+        return self._example(samples, caption, rng)
+
+    def _example(self, samples: np.ndarray, caption: str, rng: Generator) -> Example:
         samples = leveled(samples, rng.uniform(*self.config.level_db), self.config.sample_rate)
         return Example(torch.from_numpy(samples.astype(np.float32))[None], caption)
 

@@ -26,6 +26,7 @@ MAGIC = b"ECDC"
 MAX_HEADER = 1 << 16  # bytes; the published headers have fewer than a hundred
 MAX_CODEBOOKS = 1024
 MAX_CHANNELS = 64
+MAX_NAME = 255
 MAX_LENGTH = 1 << 48  # samples
 _PREFIX = struct.Struct("!4sBI")
 _SCALE = struct.Struct("!f")
@@ -70,9 +71,9 @@ _MAY_BE_ZERO = ("checksum",)
 
 
 def write_header(file: IO[bytes], header: Header) -> None:
+    if not _is_sane(header.model, 0, 0):
+        raise InputError("the model's name is too long or unprintable; rename its folder.")
     data = _json(header)
-    if len(data) > MAX_HEADER:
-        raise InputError("the model's name is too long for a file header; rename its folder.")
     file.write(_PREFIX.pack(MAGIC, 0, len(data)) + data)
 
 
@@ -115,9 +116,16 @@ def _parsed(values: Any) -> Header:
     for name, value in found.items():
         key, kind, largest = _KEYS[name]
         smallest = 0 if name in _MAY_BE_ZERO else 1
-        if type(value) is not kind or (type(value) is int and not smallest <= value <= largest):
+        if type(value) is not kind or not _is_sane(value, smallest, largest):
             raise InputError(f"its header is damaged: '{key}' cannot be {_short(value)}; fetch or compress it again.")
     return Header(**found)
+
+
+def _is_sane(value: Any, smallest: int, largest: int) -> bool:
+    """A text is a name that may be shown to a person; a number is within its bounds."""
+    if isinstance(value, str):
+        return value.isprintable() and 0 < len(value) <= MAX_NAME
+    return isinstance(value, bool) or smallest <= value <= largest
 
 
 def _short(value: Any) -> str:

@@ -47,6 +47,7 @@ def load(name: str, device: str = "cpu", listener: download.Listener | None = No
 
 
 def has_entropy_lm(codec: NamedCodec) -> bool:
+    """Whether `load_entropy_lm` finds something to load."""
     return _entropy_lm_place(codec) is not None
 
 
@@ -62,6 +63,8 @@ def load_entropy_lm(codec: NamedCodec) -> EntropyLM:
     made_for = lm.config.codec_fingerprint
     if made_for and made_for != codec.codec.fingerprint():
         raise ModelError(f"the entropy model {beside} is of another codec than {codec.name}; put its own one there.")
+    if lm.config.num_codebooks < codec.codec.num_codebooks or lm.config.codebook_size != codec.codec.codebook_size:
+        raise ModelError(f"the entropy model {beside} does not know all codes of {codec.name}; put its own one there.")
     return lm.eval()
 
 

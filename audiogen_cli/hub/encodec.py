@@ -33,9 +33,9 @@ def load_codec(path: Path, config: EncodecConfig | None = None) -> Encodec:
 
     Raises CheckpointError when the name is not theirs, or the file's sha256 does not begin as its name ends.
     """
-    preset = config or PRESETS[_preset(path, PRESETS)]
+    config = config or PRESETS[_preset(path, PRESETS)]
     check_digest(path)
-    codec = skeleton(lambda: Encodec(preset))
+    codec = skeleton(lambda: Encodec(config))
     return fill(codec, Pickled(path), CODEC_TABLE, torch.float32).fold_weight_norm()
 
 
@@ -47,9 +47,9 @@ def is_entropy_lm(path: Path) -> bool:
 
 def load_entropy_lm(path: Path, config: EntropyLMConfig | None = None) -> EntropyLM:
     """The entropy model in float32, otherwise as `load_codec`."""
-    preset = config or LM_PRESETS[_preset(path, LM_PRESETS)]
+    config = config or LM_PRESETS[_preset(path, LM_PRESETS)]
     check_digest(path)
-    lm = skeleton(lambda: EntropyLM(preset))
+    lm = skeleton(lambda: EntropyLM(config))
     return fill(lm, Pickled(path), LM_TABLE, torch.float32)
 
 

@@ -61,7 +61,11 @@ class Tagger:
 
     def scores(self, waveform: Tensor) -> Tensor:
         """waveform [N] at 16 kHz -> the mean of the windows' scores, [521]."""
-        return self._run(self._classifier, waveform, self._classifier.get_output_details()[0]).mean(dim=0)
+        return self.window_scores(waveform).mean(dim=0)
+
+    def window_scores(self, waveform: Tensor) -> Tensor:
+        """waveform [N] at 16 kHz -> [T, 521], a row for each window."""
+        return self._run(self._classifier, waveform, self._classifier.get_output_details()[0])
 
     def embeddings(self, waveform: Tensor) -> Tensor:
         """waveform [N] at 16 kHz -> what the classifier sees of each window, [T, 1024]; for Fréchet distances."""

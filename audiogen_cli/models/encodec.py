@@ -9,7 +9,7 @@ Names of tensors map one to one to those of published checkpoints: see ops/seane
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -20,7 +20,8 @@ from audiogen_cli.models.codec import Codec, CodecOutput
 from audiogen_cli.ops.conv import fold_weight_norm
 from audiogen_cli.ops.seanet import SEANetConfig, SEANetDecoder, SEANetEncoder
 from audiogen_cli.ops.streaming import State, stream
-from audiogen_cli.quantizers.rvq import ResidualVQ, RVQConfig
+from audiogen_cli.quantizers.choice import QuantizerChoice
+from audiogen_cli.quantizers.rvq import RVQConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,11 +30,13 @@ class EncodecConfig(SEANetConfig):
 
     normalize: every segment is divided by its loudness, which is then part of what is stored (section 3.1, 48 kHz).
     segment_seconds, overlap: segments of this length share this fraction; None: the whole sound is one.
+    quantizer: the published models have the default.
     """
 
     sample_rate: int = 24_000
     num_codebooks: int = 32
     codebook_size: int = 1024
+    quantizer: QuantizerChoice = field(default_factory=QuantizerChoice)
     normalize: bool = False
     segment_seconds: float | None = None
     overlap: float = 0.0
@@ -80,10 +83,10 @@ class Encodec(Codec):
         self.channels = config.channels
         self.hop_length = config.hop_length
         self.num_codebooks = config.num_codebooks
-        self.codebook_size = config.codebook_size
         self.encoder = SEANetEncoder(config)
         self.decoder = SEANetDecoder(config)
-        self.quantizer = ResidualVQ(config.rvq)
+        self.quantizer = config.quantizer.build(config.rvq)
+        self.codebook_size = self.quantizer.codebook_size
 
     def encode(self, waveform: Tensor, num_codebooks: int | None = None) -> Tensor:
         self._refuse_if_scaled("encode_scaled")
@@ -164,7 +167,7 @@ class StereoEncodec(Codec):
         self.channels = 2
         self.hop_length = config.hop_length
         self.num_codebooks = 2 * config.num_codebooks
-        self.codebook_size = config.codebook_size
+        self.codebook_size = self.mono.codebook_size
 
     def encode(self, waveform: Tensor, num_codebooks: int | None = None) -> Tensor:
         """waveform [B, 2, N] -> codes [B, 2 K, T]; `num_codebooks` counts both channels' and is even."""

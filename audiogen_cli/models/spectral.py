@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -24,7 +24,8 @@ from torch import Tensor, nn
 
 from audiogen_cli.models.codec import Codec, CodecOutput, Levels
 from audiogen_cli.ops.stft import frame_noise, frame_stft, griffin_lim, mel_filter_bank, overlap_add
-from audiogen_cli.quantizers.rvq import ResidualVQ, RVQConfig
+from audiogen_cli.quantizers.choice import QuantizerChoice
+from audiogen_cli.quantizers.rvq import RVQConfig
 
 LOG_FLOOR = math.log(1e-5)  # -100 dB: nothing quieter is told apart
 NOISE_FRAMES = 2048  # after which the noise of `_noise` begins again
@@ -56,6 +57,7 @@ class SpectralConfig:
     codebook_size: int = 1024
     codebook_decay: float = 0.99
     dead_code_threshold: float = 0.1
+    quantizer: QuantizerChoice = field(default_factory=QuantizerChoice)
 
     def __post_init__(self) -> None:
         if len(self.analysis_ffts) != len(self.analysis_hops) or any(self.hop_length % h for h in self.analysis_hops):
@@ -254,7 +256,7 @@ class SpectralCodec(Codec):
         self.num_codebooks, self.codebook_size = config.num_codebooks, config.codebook_size
         self.encoder_context, self.decoder_context = config.encoder_context, config.decoder_context
         self.encoder = SpectralEncoder(config)
-        self.quantizer = ResidualVQ(
+        self.quantizer = config.quantizer.build(
             RVQConfig(
                 config.num_codebooks,
                 config.codebook_size,
@@ -263,6 +265,7 @@ class SpectralCodec(Codec):
                 dead_code_threshold=config.dead_code_threshold,
             )
         )
+        self.num_codebooks, self.codebook_size = config.num_codebooks, self.quantizer.codebook_size
         self.decoder = SpectralDecoder(config)
 
     def encode(self, waveform: Tensor, num_codebooks: int | None = None) -> Tensor:

@@ -1,92 +1,53 @@
-"""How well a model answers words, judged by an independent tagger; what its codec keeps; whether its levels are sane.
+"""How well a model answers words, judged by an independent tagger; how like recordings its sounds are; what its codec
+keeps. The parts have files of their own:
 
-Every sound comes before the tagger at one level. A recording is presented as a training example is (a long one cut, a
-short one repeated or placed in silence), so that a model that has learnt its examples perfectly would score what they
-score. A sound counts as recognised when one of its prompt's classes is among the first five.
-
-The control scores each generated sound against the classes of every other prompt that shares none with its own: the
-mean over all ways of shuffling the prompts, without the luck of one.
+    listening.py     prompts, recordings, and how the tagger hears them
+    recognition.py   a prompt's classes among the tagger's first
+    pairs.py         both sounds of "dog barking in rain"
+    paraphrases.py   "a mutt" for "a dog barking"
+    likeness.py      Fréchet distance, variety, nearest training clips
+    sheets.py        spectrograms, generated beside real
+    scorecard.py     the report as Markdown
 """
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import re
-import zlib
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from audiogen_cli import __version__
-from audiogen_cli.data import audio, manifest
-from audiogen_cli.data.segments import SegmentConfig, Segments, active_rms, leveled
 from audiogen_cli.errors import InputError
 from audiogen_cli.hub.catalog import Model
 from audiogen_cli.metrics import similarity
-from audiogen_cli.metrics.tagger import SAMPLE_RATE, Tagger, among_first
+from audiogen_cli.metrics.cleanliness import Cleanliness, inspect, summary
+from audiogen_cli.metrics.tagger import SAMPLE_RATE, Tagger
 from audiogen_cli.models.codec import Codec
 from audiogen_cli.models.decoding import Sampling
-from audiogen_cli.pipelines.generate import generate
+from audiogen_cli.pipelines import sheets
+from audiogen_cli.pipelines.likeness import Embedded, Likeness, embed, measure_likeness
+from audiogen_cli.pipelines.listening import Progress, Prompt, Recording, Setup, Take, round_trip
+from audiogen_cli.pipelines.pairs import Pair, PairReport, measure_pairs
+from audiogen_cli.pipelines.paraphrases import Paraphrase, ParaphraseReport, measure_paraphrases
+from audiogen_cli.pipelines.recognition import Listener, Row, Trial, mean_row, table
 
-# Active RMS. On up to 24 recordings of each prompt the tagger knew 70 % at -16, 72 at -20 and -26, and 71 at -32 dBFS.
-LEVEL_DB = -26.0
-SILENT_DB = -50.0
 CODEC_SECONDS = 10.0
 
 
-class Prompt(NamedTuple):
-    """classes: the tagger's names that count as right. caption: finds recordings of the same by their captions."""
-
-    text: str
-    classes: tuple[str, ...]
-    caption: re.Pattern[str]
-
-
-class Recording(NamedTuple):
-    """held_out: the model has been trained neither on it nor on others of its source."""
-
-    path: Path
-    caption: str
-    held_out: bool
-
-
-class Progress(NamedTuple):
-    stage: str
-    done: int
-    total: int
-
-
-# placed, coded (placed, then through the codec), as_is: held-out recordings. trained: other recordings, placed.
-Kind = Literal["generated", "placed", "coded", "as_is", "trained"]
-
-
-class Trial(NamedTuple):
-    """One sound heard by the tagger. hits: bool [P], whether each prompt's classes are among the first five."""
-
-    prompt: int
-    kind: Kind
-    hits: Tensor
-
-
 @dataclass(frozen=True)
-class Row:
-    """Shares recognised; None where there was nothing to hear. placed, coded and as_is are those of `clips` held-out
-    recordings, all_placed of all_clips recordings whether held out or not."""
+class Extent:
+    """What is measured beside the prompts. clips: held-out captions that are generated too, for the Fréchet distance;
+    0 for none. sheets: a folder for spectrograms, checked by sheets.check_folder and overwritten."""
 
-    prompt: str
-    generated: float | None
-    control: float | None
-    placed: float | None
-    coded: float | None
-    as_is: float | None
-    clips: int
-    all_placed: float | None
-    all_clips: int
+    pairs: Sequence[Pair] = ()
+    paraphrases: Sequence[Paraphrase] = ()
+    clips: int = 500
+    sheets: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -103,42 +64,27 @@ class CodecReport:
 
 
 @dataclass(frozen=True)
-class LevelReport:
-    """level_db: active RMS in dBFS, its 5 %, 50 % and 95 % quantiles. silent, clipped: shares of the sounds."""
-
-    sounds: int
-    level_db: tuple[float, float, float]
-    silent: float
-    clipped: float
-
-
-@dataclass(frozen=True)
 class Report:
+    """A part is None where there was nothing to measure it on, or it was not asked for."""
+
     about: dict[str, Any]
     rows: tuple[Row, ...]
     mean: Row
+    pairs: PairReport | None
+    paraphrases: ParaphraseReport | None
+    likeness: Likeness
+    cleanliness: tuple[Cleanliness, ...]
     codec: CodecReport | None
-    generated_levels: LevelReport
-    recorded_levels: LevelReport | None
 
 
-def read_prompts(path: Path) -> list[Prompt]:
-    """A CSV with the columns prompt, classes (separated by |) and caption (a regular expression); or InputError."""
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        return [Prompt(row["prompt"], tuple(row["classes"].split("|")), re.compile(row["caption"])) for row in rows]
-    except (OSError, UnicodeDecodeError, KeyError, AttributeError, TypeError, csv.Error, re.error) as error:
-        columns = "prompt, classes and caption"
-        raise InputError(
-            f"cannot use the prompts in {path} ({error}); give a CSV with the columns {columns}."
-        ) from error
+@dataclass
+class _Heard:
+    """What the recordings gave. takes: the held-out ones; shown: examples for the sheets, a few for each prompt."""
 
-
-def read_recordings(folder: Path) -> list[Recording]:
-    """The clips of a folder that `audiolm prepare` wrote; those of its validation split are held out."""
-    clips = manifest.read(folder / manifest.NAME)
-    return [Recording(Path(clip.path), clip.caption, clip.split == "valid") for clip in clips]
+    trials: list[Trial]
+    embedded: list[Embedded]
+    takes: list[Take]
+    shown: list[list[Tensor]]
 
 
 def evaluate(
@@ -149,6 +95,7 @@ def evaluate(
     num_seeds: int = 4,
     seconds: float = 5.0,
     sampling: Sampling | None = None,
+    extent: Extent | None = None,
 ) -> Generator[Progress, None, Report]:
     """The same report for the same arguments on the same machine; sampling None is the model's own.
 
@@ -156,98 +103,72 @@ def evaluate(
     """
     if not prompts:
         raise InputError("there are no prompts to evaluate; give at least one.")
-    sampling = sampling or model.sampling
-    listener = Listener(tagger, prompts)
-    sounds = yield from _generated(model, prompts, num_seeds, seconds, sampling)  # P * num_seeds of [N]
-    trials = [Trial(i // num_seeds, "generated", listener.hits(_at_level(sound))) for i, sound in enumerate(sounds)]
-    for index, recording in enumerate(recordings):
-        yield Progress("listening to recordings", index, len(recordings))
-        trials += listener.trials(recording, model.codec, model.lm.config.num_codebooks, seconds)
-    held_out = [_read(recording.path) for recording in recordings if recording.held_out]
+    extent = extent or Extent()
+    setup = Setup(model, tagger, num_seeds, seconds, sampling or model.sampling)
+    listener = Listener(setup, prompts)
+    sounds = yield from setup.answers([prompt.text for prompt in prompts], "generating")  # P * num_seeds of [N]
+    heard = yield from _hear(setup, listener, recordings)
+    rows = table(prompts, listener.generated(sounds) + heard.trials, listener.strangers)
+    pairs = (yield from measure_pairs(setup, extent.pairs, heard.takes)) if extent.pairs else None
+    plain = {row.prompt: row.generated or 0.0 for row in rows}
+    words = (yield from measure_paraphrases(setup, extent.paraphrases, plain)) if extent.paraphrases else None
+    held_out = [take.waveform for take in heard.takes]
     codec = (yield from measure_codec(model.codec, model.lm.config.num_codebooks, held_out)) if held_out else None
-    rows = table(prompts, trials, listener.strangers)
-    about = _about(model, tagger, num_seeds, seconds, sampling)
-    recorded_levels = measure_levels(held_out) if held_out else None
-    return Report(about, tuple(rows), mean_row(rows), codec, measure_levels(sounds), recorded_levels)
+    alike, answers = yield from measure_likeness(setup, prompts, sounds, heard.embedded, extent.clips)
+    if extent.sheets is not None:
+        _draw(setup, extent.sheets, prompts, sounds, heard.shown)
+    return Report(
+        about=_about(setup),
+        rows=tuple(rows),
+        mean=mean_row(rows),
+        pairs=pairs,
+        paraphrases=words,
+        likeness=alike,
+        cleanliness=(yield from measure_cleanliness([*sounds, *answers], heard.takes, seconds)),
+        codec=codec,
+    )
 
 
-class Listener:
-    """The tagger, with the prompts whose classes it is asked for."""
-
-    def __init__(self, tagger: Tagger, prompts: Sequence[Prompt]) -> None:
-        self.prompts = prompts
-        self.strangers = strangers(prompts)
-        self._tagger = tagger
-        self._classes = [tagger.indices(prompt.classes) for prompt in prompts]
-
-    def hits(self, waveform: Tensor) -> Tensor:
-        """waveform [N] -> bool [P]."""
-        scores = self._tagger.scores(waveform)
-        return torch.tensor([among_first(scores, classes) for classes in self._classes])
-
-    def trials(self, recording: Recording, codec: Codec, num_codebooks: int, seconds: float) -> list[Trial]:
-        """The ways of presenting one recording, for each prompt that its caption fits; [] when none does."""
-        fitting = [i for i, prompt in enumerate(self.prompts) if prompt.caption.search(recording.caption)]
-        if not fitting:
-            return []
-        waveform = _read(recording.path)
-        example = placed(waveform, recording, seconds)
-        heard: dict[Kind, Tensor] = {"placed" if recording.held_out else "trained": self.hits(example)}
-        if recording.held_out:
-            heard["coded"] = self.hits(_at_level(round_trip(codec, example, num_codebooks)[0]))
-            heard["as_is"] = self.hits(waveform[: round(seconds * SAMPLE_RATE)])
-        return [Trial(index, kind, hits) for index in fitting for kind, hits in heard.items()]
+def _hear(setup: Setup, listener: Listener, recordings: Sequence[Recording]) -> Generator[Progress, None, _Heard]:
+    """The held-out recordings first, so that these come first on the sheets."""
+    heard = _Heard([], [], [], [[] for _ in listener.prompts])
+    for index, recording in enumerate(sorted(recordings, key=lambda recording: not recording.held_out)):
+        yield Progress("listening to recordings", index, len(recordings))
+        take = setup.take(recording)
+        trials = listener.trials(take)
+        heard.trials += trials
+        heard.embedded.append(embed(setup, take))
+        heard.takes += [take] if recording.held_out else []
+        for prompt in dict.fromkeys(trial.prompt for trial in trials):
+            heard.shown[prompt] += [take.example] if len(heard.shown[prompt]) < setup.num_seeds else []
+    return heard
 
 
-def strangers(prompts: Sequence[Prompt]) -> Tensor:
-    """bool [P, P]: which pairs of prompts share no class, so that a sound of one is no answer to the other."""
-    return torch.tensor([[set(a.classes).isdisjoint(b.classes) for b in prompts] for a in prompts])
+def _draw(
+    setup: Setup, folder: Path, prompts: Sequence[Prompt], sounds: Sequence[Tensor], shown: Sequence[Sequence[Tensor]]
+) -> None:
+    seeds = [sounds[i : i + setup.num_seeds] for i in range(0, len(sounds), setup.num_seeds)]
+    title = f"{setup.model.name} ({setup.model.hash})"
+    sheets.write_sheets(folder, title, [prompt.text for prompt in prompts], seeds, shown, force=True)
 
 
-def table(prompts: Sequence[Prompt], trials: Iterable[Trial], strangers: Tensor) -> list[Row]:
-    """A row for each prompt. strangers [P, P]: the pairs that the control may shuffle."""
-    groups: dict[tuple[int, Kind], list[Tensor]] = {}
-    for trial in trials:
-        groups.setdefault((trial.prompt, trial.kind), []).append(trial.hits)
-
-    def row(index: int, prompt: Prompt) -> Row:
-        def own(*kinds: Kind) -> list[Tensor]:
-            return [hits[index] for kind in kinds for hits in groups.get((index, kind), [])]
-
-        others = [hits[strangers[index]] for hits in groups.get((index, "generated"), [])]
-        return Row(
-            prompt=prompt.text,
-            generated=_share(own("generated")),
-            control=_share(others),
-            placed=_share(own("placed")),
-            coded=_share(own("coded")),
-            as_is=_share(own("as_is")),
-            clips=len(own("placed")),
-            all_placed=_share(own("placed", "trained")),
-            all_clips=len(own("placed", "trained")),
-        )
-
-    return [row(index, prompt) for index, prompt in enumerate(prompts)]
-
-
-def mean_row(rows: Sequence[Row]) -> Row:
-    """Every prompt counts the same; one without a share is left out of that column's mean."""
-
-    def mean(name: str) -> float | None:
-        values = [value for row in rows if (value := getattr(row, name)) is not None]
-        return sum(values) / len(values) if values else None
-
-    shares = {name: mean(name) for name in ("generated", "control", "placed", "coded", "as_is", "all_placed")}
-    clips, all_clips = sum(row.clips for row in rows), sum(row.all_clips for row in rows)
-    return Row(prompt=f"mean of {len(rows)} prompts", clips=clips, all_clips=all_clips, **shares)
-
-
-def placed(waveform: Tensor, recording: Recording, seconds: float) -> Tensor:
-    """waveform [N] as a training example at the one level: the same for the same file name."""
-    level = (LEVEL_DB, LEVEL_DB)
-    config = SegmentConfig(SAMPLE_RATE, seconds, mix_probability=0.0, pitch_semitones=0.0, level_db=level)
-    seed = zlib.crc32(recording.path.name.encode())
-    return Segments([waveform], [recording.caption], config, seed).example(0, 0).waveform[0]
+def measure_cleanliness(
+    sounds: Sequence[Tensor], takes: Sequence[Take], seconds: float
+) -> Generator[Progress, None, tuple[Cleanliness, ...]]:
+    """sounds: generated [N]; takes: held-out recordings, as they are (cut to `seconds`), placed, and coded."""
+    groups = {
+        "generated": sounds,
+        "held-out, as recorded": [take.waveform[: round(seconds * SAMPLE_RATE)] for take in takes],
+        "held-out, as examples": [take.example for take in takes],
+        "through codec": [take.coded for take in takes if take.coded is not None],
+    }
+    flaws = {}
+    for index, (name, waveforms) in enumerate(groups.items()):
+        yield Progress("looking for flaws", index, len(groups))
+        flaws[name] = [inspect(waveform, SAMPLE_RATE) for waveform in waveforms]
+    usual = flaws["held-out, as recorded"]
+    ranged = ("generated", "held-out, as recorded")  # the others have been brought to one level
+    return tuple(summary(name, own, usual if name in ranged else ()) for name, own in flaws.items() if own)
 
 
 def measure_codec(
@@ -270,126 +191,13 @@ def measure_codec(
     return CodecReport(len(waveforms), round(seconds, 1), kbps, si_snr_db, mel, used, perplexity)
 
 
-@torch.inference_mode()
-def round_trip(codec: Codec, waveform: Tensor, num_codebooks: int) -> tuple[Tensor, Tensor]:
-    """waveform [N] at 16 kHz -> the decoded waveform [N] at 16 kHz, and the codes [K, T]."""
-    device = next(codec.parameters()).device
-    at_rate = audio.remix(audio.resample(waveform[None], SAMPLE_RATE, codec.sample_rate), codec.channels)
-    codes = codec.encode(at_rate[None].to(device), num_codebooks)
-    decoded = codec.decode(codes)[0, :, : at_rate.shape[1]].float().cpu()
-    return _mono(decoded, codec.sample_rate)[: len(waveform)], codes[0].cpu()
-
-
-def measure_levels(waveforms: Sequence[Tensor]) -> LevelReport:
-    """waveforms: [N_i] at 16 kHz. Clipped: a sample in a thousand, or more, at full scale."""
-    rms = torch.tensor([active_rms(waveform.numpy(), SAMPLE_RATE) for waveform in waveforms]).double()
-    level_db = 20 * rms.clamp_min(1e-6).log10()
-    low, middle, high = level_db.quantile(torch.tensor([0.05, 0.5, 0.95]).double()).tolist()
-    clipped = [bool((waveform.abs() >= 0.999).float().mean() >= 1e-3) for waveform in waveforms]
-    silent = (level_db < SILENT_DB).double().mean()
-    return LevelReport(len(waveforms), (low, middle, high), float(silent), sum(clipped) / len(clipped))
-
-
-def markdown(report: Report) -> str:
-    """The report as tables for a model card."""
-    return "\n".join(_markdown_lines(report)) + "\n"
-
-
-def _markdown_lines(report: Report) -> Iterator[str]:
-    about, mean = report.about, report.mean
-    yield (
-        f"Model {about['model']} ({about['model_hash']}), audiolm {about['version']}, {about['seeds']} seeds of "
-        f"{about['seconds']:g} s for each prompt, tagger {about['tagger_hash']}."
-    )
-    yield ""
-    yield "| prompt | generated | shuffled | held-out | through codec | as recorded | clips | all recordings | clips |"
-    yield "|---|--:|--:|--:|--:|--:|--:|--:|--:|"
-    for row in (*report.rows, mean):
-        yield "| " + " | ".join(_cells(row)) + " |"
-    yield ""
-    if mean.control:
-        yield f"Generated over shuffled: {(mean.generated or 0) / mean.control:.1f} times."
-    heard = [row for row in report.rows if row.clips]
-    if heard and (among := mean_row(heard)).placed and among.generated is not None:
-        yield (
-            f"Of the {len(heard)} prompts with held-out recordings, generated {among.generated:.3f}, held-out "
-            f"{among.placed:.3f}: {among.generated / (among.placed or 1):.0%}."
-        )
-    yield from _codec_lines(report.codec)
-    yield ""
-    yield "| levels | sounds | 5 % (dBFS) | median | 95 % | silent | clipped |"
-    yield "|---|--:|--:|--:|--:|--:|--:|"
-    for name, level in (("generated", report.generated_levels), ("held-out", report.recorded_levels)):
-        if level is not None:
-            low, middle, high = level.level_db
-            shares = f"{level.silent:.1%} | {level.clipped:.1%}"
-            yield f"| {name} | {level.sounds} | {low:.1f} | {middle:.1f} | {high:.1f} | {shares} |"
-
-
-def _codec_lines(codec: CodecReport | None) -> Iterator[str]:
-    if codec is None:
-        return
-    yield ""
-    yield (
-        f"Codec at {codec.kbps:g} kbps on {codec.clips} held-out recordings ({codec.seconds:.0f} s): SI-SNR "
-        f"{codec.si_snr_db:.2f} dB, mel distance {codec.mel_distance:.3f}."
-    )
-    yield ""
-    yield "| codebook | codes in use | perplexity |"
-    yield "|--:|--:|--:|"
-    for index, (used, perplexity) in enumerate(zip(codec.used, codec.perplexity, strict=True), start=1):
-        yield f"| {index} | {used:.1%} | {perplexity:.0f} |"
-
-
-def _cells(row: Row) -> list[str]:
-    def share(value: float | None, digits: int = 2) -> str:
-        return "-" if value is None else f"{value:.{digits}f}"
-
-    shares = [share(row.generated), share(row.control, 3), *map(share, (row.placed, row.coded, row.as_is))]
-    return [row.prompt, *shares, str(row.clips), share(row.all_placed), str(row.all_clips)]
-
-
-def _generated(
-    model: Model, prompts: Sequence[Prompt], num_seeds: int, seconds: float, sampling: Sampling
-) -> Generator[Progress, None, list[Tensor]]:
-    """The decoder's own samples, mono [N] at 16 kHz, `num_seeds` of each prompt in turn."""
-    texts = [prompt.text for prompt in prompts for _ in range(num_seeds)]
-    seeds = list(range(num_seeds)) * len(prompts)
-    steps = generate(model, texts, seconds, seeds, sampling, normalize="none", fade=0.0)
-    while True:
-        try:
-            state = next(steps)
-        except StopIteration as stop:
-            return [_mono(sound, model.sample_rate) for sound in stop.value]
-        yield Progress("generating", state.done_frames, state.total_frames)
-
-
-def _share(hits: Sequence[Tensor]) -> float | None:
-    """The share of True in all of them; None when there are none."""
-    flat = torch.cat([hit.reshape(-1) for hit in hits]) if hits else torch.empty(0)
-    return float(flat.double().mean()) if len(flat) else None
-
-
-def _mono(waveform: Tensor, sample_rate: int) -> Tensor:
-    """[C, N] -> [N'] at 16 kHz."""
-    return audio.remix(audio.resample(waveform, sample_rate, SAMPLE_RATE), 1)[0]
-
-
-def _read(path: Path) -> Tensor:
-    return audio.read(path, SAMPLE_RATE, channels=1).waveform[0]
-
-
-def _at_level(waveform: Tensor) -> Tensor:
-    return torch.from_numpy(leveled(waveform.numpy(), LEVEL_DB, SAMPLE_RATE))
-
-
-def _about(model: Model, tagger: Tagger, num_seeds: int, seconds: float, sampling: Sampling) -> dict[str, Any]:
+def _about(setup: Setup) -> dict[str, Any]:
     return {
-        "model": model.name,
-        "model_hash": model.hash,
+        "model": setup.model.name,
+        "model_hash": setup.model.hash,
         "version": __version__,
-        "sampling": dataclasses.asdict(sampling),
-        "seeds": num_seeds,
-        "seconds": seconds,
-        "tagger_hash": tagger.hash,
+        "sampling": dataclasses.asdict(setup.sampling),
+        "seeds": setup.num_seeds,
+        "seconds": setup.seconds,
+        "tagger_hash": setup.tagger.hash,
     }

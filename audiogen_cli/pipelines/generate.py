@@ -172,8 +172,10 @@ def _codes(
         known = codes[:, :, start:]
         window_seeds = [window_seed(seed, index) for seed in seeds]
         prompt = known if known.shape[2] else None
-        how = {"lanes": model.card.lanes, "keep_padding": keep_padding}
-        steps = decode(model.lm, condition, end - start, window_seeds, sampling, prompt, **how)
+        length, lanes = end - start, model.card.lanes
+        steps = decode(
+            model.lm, condition, length, window_seeds, sampling, prompt, lanes=lanes, keep_padding=keep_padding
+        )
         found = yield from _mapped(steps, partial(_frames_done, start, codes.shape[2]))
         codes = torch.cat([codes, found.cpu()[:, :, known.shape[2] :]], dim=2)
     return codes

@@ -9,18 +9,23 @@ entries subtracted on the way are constants. (EnCodec's published training code 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from audiogen_cli.quantizers.vq import VectorQuantizer
+from audiogen_cli.quantizers.base import Quantizer, QuantizerDropout, QuantizerOutput, unquantized
+from audiogen_cli.quantizers.vq import VectorQuantizer, rotate
 
 
 @dataclass(frozen=True)
 class RVQConfig:
-    """`dead_code_threshold` is a count per training batch, averaged over batches."""
+    """`dead_code_threshold` is a count per training batch, averaged over batches.
+
+    rotation_trick: every stage's gradient is turned and stretched as its vector is (see `vq.rotate`) and they are
+        added; otherwise one gradient passes straight through all stages.
+    sample_temperature: above 0, training draws codes by their distance instead of taking the nearest.
+    """
 
     num_codebooks: int
     codebook_size: int
@@ -28,24 +33,26 @@ class RVQConfig:
     decay: float = 0.99
     kmeans_iterations: int = 10
     dead_code_threshold: float = 2.0
+    rotation_trick: bool = False
+    sample_temperature: float = 0.0
+    dropout: QuantizerDropout | None = None
 
     def __post_init__(self) -> None:
         if min(self.num_codebooks, self.codebook_size, self.dim) < 1:
             raise ValueError("num_codebooks, codebook_size and dim must be 1 or more.")
+        if self.sample_temperature < 0:
+            raise ValueError("sample_temperature must be 0 (the nearest code) or more.")
 
 
-class RVQOutput(NamedTuple):
-    """quantized: [B, D, T], its gradient passed straight through; codes: [B, K, T]; commitment: scalar."""
-
-    quantized: Tensor
-    codes: Tensor
-    commitment: Tensor
-
-
-class ResidualVQ(nn.Module):
+class ResidualVQ(Quantizer):
     def __init__(self, config: RVQConfig) -> None:
         super().__init__()
         self.config = config
+        self.num_codebooks, self.codebook_size, self.dropout = (
+            config.num_codebooks,
+            config.codebook_size,
+            config.dropout,
+        )
         self.stages = nn.ModuleList(
             VectorQuantizer(
                 config.codebook_size, config.dim, config.decay, config.kmeans_iterations, config.dead_code_threshold
@@ -53,24 +60,27 @@ class ResidualVQ(nn.Module):
             for _ in range(config.num_codebooks)
         )
 
-    def forward(self, latent: Tensor, num_codebooks: int | None = None) -> RVQOutput:
+    def forward(self, latent: Tensor, num_codebooks: int | None = None) -> QuantizerOutput:
         """latent [B, D, T]; in training mode the codebooks in use learn from it. With 0 codebooks it passes."""
-        if num_codebooks == 0:
-            codes = torch.empty(latent.shape[0], 0, latent.shape[2], dtype=torch.int64, device=latent.device)
-            return RVQOutput(latent, codes, latent.new_zeros(()))
+        drawn = self.drawn(num_codebooks, latent.device)
+        if drawn == 0:
+            return unquantized(latent)
         vectors = latent.transpose(1, 2)  # [B, T, D]
         residual = vectors.float()
-        found_codes, losses = [], []
-        for stage in self._first(num_codebooks):
-            flat = residual.detach().reshape(-1, residual.shape[-1])
-            found = stage.learn(flat) if self.training else stage.encode(flat)
-            found = found.view(residual.shape[:-1])
+        found_codes, losses, rotated = [], [], []
+        for stage in self._first(drawn):
+            found = self._codes(stage, residual.detach())
             entry = stage.decode(found).detach()
             losses.append(F.mse_loss(residual, entry))
+            if self.config.rotation_trick:
+                rotated.append(rotate(residual, entry))
             residual = residual - entry
             found_codes.append(found)
-        quantized = vectors + (vectors.float() - residual - vectors).detach()  # straight-through estimator
-        return RVQOutput(quantized.transpose(1, 2), torch.stack(found_codes, 1), torch.stack(losses).sum())
+        if rotated:
+            quantized = torch.stack(rotated).sum(0).to(vectors.dtype)
+        else:
+            quantized = vectors + (vectors.float() - residual - vectors).detach()  # straight-through estimator
+        return QuantizerOutput(quantized.transpose(1, 2), torch.stack(found_codes, 1), torch.stack(losses).sum())
 
     @torch.no_grad()
     def encode(self, latent: Tensor, num_codebooks: int | None = None) -> Tensor:
@@ -90,6 +100,12 @@ class ResidualVQ(nn.Module):
     def codebooks(self) -> Tensor:
         """[K, V, D]."""
         return torch.stack([stage.embed for stage in self._first(None)])
+
+    def _codes(self, stage: VectorQuantizer, residual: Tensor) -> Tensor:
+        """residual [B, T, D] -> codes [B, T]."""
+        flat = residual.reshape(-1, residual.shape[-1])
+        found = stage.learn(flat, self.config.sample_temperature) if self.training else stage.encode(flat)
+        return found.view(residual.shape[:-1])
 
     def _first(self, num_codebooks: int | None) -> list[VectorQuantizer]:
         wanted = self.config.num_codebooks if num_codebooks is None else num_codebooks

@@ -15,6 +15,28 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+NO_DIRECTION = 1e-3  # a vector this much shorter than its entry says nothing about how to turn
+
+
+def rotate(vectors: Tensor, entries: Tensor) -> Tensor:
+    """The entries [..., D], as vectors [..., D] that were turned and stretched onto them (2410.06424, section 4.2).
+
+        q = (|q| / |e|) R e,    R = I - 2 w w' + 2 q~ e~',    w = (e~ + q~) / |e~ + q~|,    x~ = x / |x|
+
+    R and the stretch are constants: a gradient keeps its angle to the entry when it becomes one of the vector. Where a
+    vector is next to nothing it passes straight through.
+    """
+    with torch.no_grad():
+        length, wanted = vectors.norm(dim=-1, keepdim=True), entries.norm(dim=-1, keepdim=True)
+        source, target = (F.normalize(x, dim=-1) for x in (vectors, entries))
+        middle = F.normalize(source + target, dim=-1)
+        follow = length > NO_DIRECTION * wanted
+        stretch = torch.where(follow, wanted / length.clamp_min(1e-12), 1.0)
+    mirrored = vectors - 2 * (vectors * middle).sum(-1, keepdim=True) * middle
+    turned = stretch * (mirrored + 2 * (vectors * source).sum(-1, keepdim=True) * target)
+    reached = torch.where(follow, turned, vectors)
+    return reached + (entries - reached).detach()  # the value is the entry's to the bit, whatever the rotation rounded
+
 
 class VectorQuantizer(nn.Module):
     """Buffers: embed [V, D]; embed_avg [V, D] and cluster_size [V], the running sums and counts; inited."""
@@ -55,17 +77,23 @@ class VectorQuantizer(nn.Module):
         scores = torch.addmm(self.embed.square().sum(1), flat, self.embed.T, beta=0.5, alpha=-1.0)
         return scores.argmin(1).view(vectors.shape[:-1])
 
+    @torch.no_grad()
+    def sample(self, vectors: Tensor, temperature: float) -> Tensor:
+        """vectors [M, D] -> codes [M] with probability softmax(-|x - e| / temperature), by adding Gumbel noise."""
+        noise = -torch.empty(len(vectors), len(self.embed), device=vectors.device).exponential_().log()
+        return (noise - torch.cdist(vectors.float(), self.embed) / temperature).argmax(1)
+
     def decode(self, codes: Tensor) -> Tensor:
-        """codes [...] -> [..., D]."""
-        return F.embedding(codes, self.embed)
+        """codes [...] -> [..., D]; zero for -1."""
+        return F.embedding(codes.clamp_min(0), self.embed).masked_fill(codes[..., None] < 0, 0.0)
 
     @torch.no_grad()
-    def learn(self, vectors: Tensor) -> Tensor:
+    def learn(self, vectors: Tensor, temperature: float = 0.0) -> Tensor:
         """vectors [M, D] -> codes [M], after which the codebook has moved towards them."""
         vectors = vectors.float()
         if not self.inited.item():
             self._start(vectors)
-        codes = self.encode(vectors)
+        codes = self.sample(vectors, temperature) if temperature > 0 else self.encode(vectors)
         counts = torch.zeros_like(self.cluster_size).index_add_(0, codes, vectors.new_ones(codes.shape))
         sums = torch.zeros_like(self.embed_avg).index_add_(0, codes, vectors)
         self._sum_over_ranks(counts, sums)

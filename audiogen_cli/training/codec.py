@@ -23,6 +23,7 @@ from audiogen_cli.data import audio, image
 from audiogen_cli.data.recordings import Recordings
 from audiogen_cli.errors import ConfigError
 from audiogen_cli.hub import checkpoint
+from audiogen_cli.hub.soundstream import SoundStream
 from audiogen_cli.metrics import similarity
 from audiogen_cli.models.codec import Codec, CodecOutput
 from audiogen_cli.models.discriminators import (
@@ -32,8 +33,17 @@ from audiogen_cli.models.discriminators import (
     SpectrogramDiscriminatorConfig,
 )
 from audiogen_cli.models.encodec import Encodec, EncodecConfig
+from audiogen_cli.models.soundstream import SoundStreamCodec, SoundStreamConfig
+from audiogen_cli.models.soundstream_discriminators import (
+    ComplexSTFTDiscriminator,
+    ComplexSTFTDiscriminatorConfig,
+    Discriminators,
+    MultiScaleWaveDiscriminator,
+    WaveDiscriminatorConfig,
+)
 from audiogen_cli.models.spectral import SpectralCodec, SpectralConfig
 from audiogen_cli.training import losses
+from audiogen_cli.training.denoising import with_noise
 from audiogen_cli.training.loop import ExponentialAverage, LoopConfig
 
 
@@ -42,6 +52,7 @@ class CodecLossConfig:
     """Shares of the gradient that reaches the decoded waveform, and the windows of the spectral ones. A loss of share 0
     is not computed. `commitment` and `magnitude` do not pass through the waveform and are weights outside the balancer;
     with a discriminator that hears magnitudes, `magnitude` is balanced with it and the waveform's losses are left out.
+    l1 and mse compare waveforms, `spectral` is SoundStream's loss. Without `balance`, shares are plain weights.
     """
 
     mel: float = 2.0
@@ -51,6 +62,14 @@ class CodecLossConfig:
     feature: float = 2.0
     commitment: float = 0.01
     magnitude: float = 1.0
+    l1: float = 0.0
+    mse: float = 0.0
+    spectral: float = 0.0
+    balance: bool = True
+    spectral_windows: tuple[int, ...] = losses.SPECTRAL_WINDOWS
+    spectral_mels: int = 64
+    spectral_min_fft: int = 512
+    spectral_normalized: bool = False
     mel_ffts: tuple[int, ...] = losses.MEL_FFTS
     stft_ffts: tuple[int, ...] = losses.STFT_FFTS
     complex_ffts: tuple[int, ...] = losses.COMPLEX_FFTS
@@ -62,6 +81,10 @@ class CodecTrainingConfig:
 
     Among them 0 stands for no quantization, as Mimi trains half of the time (2410.00037), and so do the steps before
     `codes_start`.
+
+    ms_stft, wave_discriminator, complex_discriminator: those asked, together. r1_weight: of R1's penalty on the logits
+    of real sound, taken every `r1_every` discriminator steps and as many times heavier then. noise_probability: of an
+    example of a SoundStream to be noisy, by `noise_db` below its level, which trains it to take noise out on demand.
     """
 
     seconds: float = 1.0
@@ -77,26 +100,43 @@ class CodecTrainingConfig:
     losses: CodecLossConfig = field(default_factory=CodecLossConfig)
     discriminator: MSSTFTDiscriminatorConfig = field(default_factory=MSSTFTDiscriminatorConfig)
     spectrogram_discriminator: SpectrogramDiscriminatorConfig = field(default_factory=SpectrogramDiscriminatorConfig)
+    ms_stft: bool = True
+    wave_discriminator: WaveDiscriminatorConfig | None = None
+    complex_discriminator: ComplexSTFTDiscriminatorConfig | None = None
+    discriminator_clip_norm: float | None = None
+    r1_weight: float = 0.0
+    r1_every: int = 4
+    noise_probability: float = 0.0
+    noise_db: tuple[float, float] = (0.0, 30.0)
 
     def __post_init__(self) -> None:
+        if not (self.ms_stft or self.wave_discriminator or self.complex_discriminator):
+            raise ValueError(
+                "no discriminator is left; leave ms_stft on and set adversarial_start beyond the last step."
+            )
+        if self.r1_weight < 0 or self.r1_every < 1 or not 0 <= self.noise_probability <= 1:
+            raise ValueError("r1_weight is 0 or more, r1_every 1 or more, and noise_probability from 0 to 1.")
         if len(self.codebook_choices) != len(self.codebook_odds):
             raise ValueError("codebook_choices and codebook_odds must be equally long.")
 
 
 @dataclass(frozen=True)
 class CodecRecipe:
-    """One of `spectral` and `encodec` says what is built."""
+    """One of `spectral`, `encodec` and `soundstream` says what is built."""
 
     spectral: SpectralConfig | None = None
     encodec: EncodecConfig | None = None
+    soundstream: SoundStreamConfig | None = None
     training: CodecTrainingConfig = field(default_factory=CodecTrainingConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
 
     def __post_init__(self) -> None:
-        if self.spectral is not None and self.encodec is not None:
-            raise ValueError("the recipe names two codecs; keep either [spectral] or [encodec].")
+        if sum(config is not None for config in (self.spectral, self.encodec, self.soundstream)) > 1:
+            raise ValueError("the recipe names two codecs; keep one of [spectral], [encodec] and [soundstream].")
 
     def build(self) -> Codec:
+        if self.soundstream:
+            return SoundStream(self.soundstream)
         return Encodec(self.encodec) if self.encodec else SpectralCodec(self.spectral or SpectralConfig())
 
 
@@ -121,15 +161,10 @@ class CodecTask:
         self.recipe, self.config = recipe, recipe.training
         self.train, self.validation, self.source = train, list(validation), source
         self.codec = start or recipe.build()
-        config = self.codec.config
-        self.hears_levels = isinstance(config, SpectralConfig) and config.texture == "noise"
-        self.discriminator = (
-            SpectrogramDiscriminator(self.config.spectrogram_discriminator)
-            if self.hears_levels
-            else MSSTFTDiscriminator(self.config.discriminator)
-        )
-        shares = ("mel", "stft", "complex", "adversarial", "feature", "magnitude")
-        self.balancer = losses.GradientBalancer({name: getattr(self.config.losses, name) for name in shares})
+        self.discriminator = _discriminator(self.codec, self.config)
+        self.balancer = _balancer(self.config.losses)
+        if self.config.noise_probability and not isinstance(self.codec, SoundStreamCodec):
+            raise ConfigError("only SoundStream learns to denoise; take noise_probability out of the recipe.")
         self.average = ExponentialAverage(self.codec, recipe.loop.ema_decay)
         self.modules: dict[str, nn.Module] = {"codec": self.codec, "discriminator": self.discriminator}
         self.extras: dict[str, Any] = {"average": self.average, "balancer": self.balancer}
@@ -170,28 +205,37 @@ class CodecTask:
         batch = batch.to(self.accelerator.device)
         if self.config.freeze_codes_at is not None and step >= self.config.freeze_codes_at:
             self._freeze_codes()
+        heard, batch, *denoise = self._heard(batch)
         with self.accelerator.autocast():
-            output: CodecOutput = self.prepared_codec(batch, self._num_codebooks(step))
+            output: CodecOutput = self.prepared_codec(heard, self._num_codebooks(step), *denoise)
         decoded = output.waveform.float()
         adversarial = step >= self.config.adversarial_start
         logged: dict[str, Tensor | float] = {}
         real, fake, anchor = output.levels or (batch, decoded, decoded)
         if adversarial and step % self.config.discriminator_every == 0:
             logged["discriminator"] = self._discriminator_step(real, fake.detach())
+            logged["discriminator_gradient_norm"] = self.discriminator_norm
+            if self.config.r1_weight and step // self.config.discriminator_every % self.config.r1_every == 0:
+                logged["r1"] = self._r1_step(real)
         terms = {} if output.levels else self._reconstruction(batch, decoded)
         if adversarial:
             terms |= self._adversarial(real, fake)
         self._generator_step(terms, anchor, output, logged)
         self.average.update(self.codec, step)
         if output.codes.shape[1]:
-            logged["perplexity"] = similarity.codebook_usage(output.codes[:, :1], self.codec.codebook_size)[
-                0
-            ].perplexity
+            for k, usage in enumerate(similarity.codebook_usage(output.codes, self.codec.codebook_size)):
+                logged |= {f"perplexity_{k}": usage.perplexity, f"used_{k}": usage.used}
         return {
             **{name: term.detach() for name, term in terms.items()},
             "commitment": output.commitment.detach(),
             **logged,
         }
+
+    def _heard(self, batch: Tensor) -> tuple[Tensor, ...]:
+        """What the codec hears, what it should make of it, and, where it learns to denoise, whether to do so."""
+        if not self.config.noise_probability:
+            return batch, batch
+        return with_noise(batch, self.config.noise_probability, self.config.noise_db)
 
     def _num_codebooks(self, step: int) -> int | None:
         if step < self.config.codes_start:
@@ -214,6 +258,17 @@ class CodecTask:
             "mel": lambda: losses.multi_scale_mel_loss(batch, decoded, rate, share.mel_ffts),
             "stft": lambda: losses.multi_resolution_stft_loss(batch, decoded, share.stft_ffts),
             "complex": lambda: losses.complex_stft_loss(batch, decoded, share.complex_ffts),
+            "l1": lambda: (batch - decoded).abs().mean(),
+            "mse": lambda: (batch - decoded).square().mean(),
+            "spectral": lambda: losses.multi_spectral_loss(
+                batch,
+                decoded,
+                rate,
+                share.spectral_windows,
+                share.spectral_mels,
+                share.spectral_min_fft,
+                share.spectral_normalized,
+            ),
         }
         return {name: term() for name, term in terms.items() if getattr(share, name) > 0}
 
@@ -235,9 +290,22 @@ class CodecTask:
         loss = losses.discriminator_hinge_loss([o.logits for o in real], [o.logits for o in fake])
         self.optimizers["discriminator"].zero_grad()
         self.accelerator.backward(loss)
-        self.accelerator.clip_grad_norm_(self.discriminator.parameters(), self.clip_norm)
+        clip_norm = self.config.discriminator_clip_norm or self.clip_norm
+        self.discriminator_norm = self.accelerator.clip_grad_norm_(self.discriminator.parameters(), clip_norm)
         self.optimizers["discriminator"].step()
         return loss.detach()
+
+    def _r1_step(self, real: Tensor) -> Tensor:
+        """A step of its own, on the logits: see losses.r1_penalty."""
+        real = real.detach().clone().requires_grad_()
+        penalty = losses.r1_penalty([output.logits for output in self.prepared_discriminator(real)], real)
+        self.optimizers["discriminator"].zero_grad()
+        self.accelerator.backward(0.5 * self.config.r1_weight * self.config.r1_every * penalty)
+        self.accelerator.clip_grad_norm_(
+            self.discriminator.parameters(), self.config.discriminator_clip_norm or self.clip_norm
+        )
+        self.optimizers["discriminator"].step()
+        return penalty.detach()
 
     def _generator_step(
         self, terms: dict[str, Tensor], anchor: Tensor, output: CodecOutput, logged: dict[str, Tensor | float]
@@ -270,7 +338,7 @@ class CodecTask:
                 metrics[f"{name}_{size}"] = sum(score[name] for score in scores) / len(scores)
         used = [codec.encode(waveform[None].to(self.accelerator.device)) for waveform in self.validation]
         for k, usage in enumerate(similarity.codebook_usage(torch.cat(used, -1), codec.codebook_size)):
-            metrics[f"used_{k}"] = usage.used
+            metrics |= {f"used_{k}": usage.used, f"perplexity_{k}": usage.perplexity}
         self._write_samples(codec, folder, sizes[0])
         return metrics
 
@@ -280,6 +348,7 @@ class CodecTask:
         return {
             "mel_distance": float(similarity.mel_distance(batch, decoded, codec.sample_rate)),
             "si_snr": float(similarity.si_snr(batch, decoded).mean()),
+            "stft_distance": float(similarity.log_spectral_distance(batch, decoded)),
         }
 
     def _write_samples(self, codec: Codec, folder: Path, size: int) -> None:
@@ -291,3 +360,21 @@ class CodecTask:
 
     def export(self, folder: Path) -> None:
         checkpoint.save(folder, self.average.module, self.source, torch.float16)
+
+
+def _discriminator(codec: Codec, config: CodecTrainingConfig) -> nn.Module:
+    """What the recipe asks for; a codec whose magnitudes have a texture has its own. A single one is its own module."""
+    if isinstance(codec, SpectralCodec) and codec.config.texture == "noise":
+        return SpectrogramDiscriminator(config.spectrogram_discriminator)
+    members: list[nn.Module] = [MSSTFTDiscriminator(config.discriminator)] if config.ms_stft else []
+    if config.wave_discriminator:
+        members.append(MultiScaleWaveDiscriminator(config.wave_discriminator))
+    if config.complex_discriminator:
+        members.append(ComplexSTFTDiscriminator(config.complex_discriminator))
+    return members[0] if len(members) == 1 else Discriminators(members)
+
+
+def _balancer(config: CodecLossConfig) -> losses.GradientBalancer | losses.WeightedSum:
+    names = ("mel", "stft", "complex", "adversarial", "feature", "magnitude", "l1", "mse", "spectral")
+    weights = {name: getattr(config, name) for name in names}
+    return losses.GradientBalancer(weights) if config.balance else losses.WeightedSum(weights)

@@ -29,15 +29,15 @@ class TrainingData(NamedTuple):
     valid: Subset
 
 
-def find_clips(folder: Path, tiers: Sequence[str] = (), fraction: float = 0.1) -> list[Clip]:
+def find_clips(folder: Path, tiers: Sequence[str] = (), fraction: float = 0.1, uncaptioned: bool = False) -> list[Clip]:
     """The clips of a prepared or plain folder, lengths not known yet for a plain one; only of some tiers where given.
 
-    Raises InputError when there are none.
+    uncaptioned: of a plain folder, those without a caption too. Raises InputError when there are none.
     """
     if (folder / manifest.NAME).is_file():
         clips = manifest.read(folder / manifest.NAME)
     else:
-        listing = labelled.find(folder)
+        listing = labelled.find(folder, uncaptioned=uncaptioned)
         clips = [
             Clip(str(r.path.resolve()), r.captions[0], 1.0, r.source or str(r.path.parent), r.licence, tier=r.tier)
             for r in listing.recordings

@@ -113,7 +113,7 @@ class EntropyTask:
         self.frames = max(2, round(self.config.window_seconds * recipe.model.frame_rate))
         lengths = np.asarray([codes.shape[1] for codes in train], dtype=np.float64)
         self.odds = lengths / lengths.sum()
-        self.lm = start or EntropyLM(recipe.model)
+        self.lm = start or _at_frequencies(EntropyLM(recipe.model), train)
         self.average = ExponentialAverage(self.lm, recipe.loop.ema_decay)
         self.modules: dict[str, nn.Module] = {"lm": self.lm}
         self.extras: dict[str, Any] = {"average": self.average}
@@ -171,6 +171,15 @@ class EntropyTask:
         """[K, up to `frames`] int64."""
         start = int(rng.integers(max(0, codes.shape[1] - self.frames) + 1))
         return codes[:, start : start + self.frames].long()
+
+
+@torch.no_grad()
+def _at_frequencies(lm: EntropyLM, train: Sequence[Tensor]) -> EntropyLM:
+    """Training begins where a fixed table of frequencies ends: with the logarithms of these as biases."""
+    for head, codes in zip(lm.heads, torch.cat(list(train), dim=1), strict=True):
+        counts = _frequencies(codes, lm.config.codebook_size) + 0.5
+        head.bias.copy_((counts / counts.sum()).log())  # type: ignore[operator]
+    return lm
 
 
 def _frequencies(codes: Tensor, codebook_size: int) -> Tensor:

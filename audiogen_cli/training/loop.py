@@ -26,6 +26,7 @@ from typing import Any, Literal, Protocol
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -153,6 +154,7 @@ def train(
 ) -> Iterator[Report]:
     """Runs the task to `config.steps`. Raises OutputError for a folder in use, TrainingError for a loss not finite."""
     _open(folder, recipe, resume)
+    AcceleratorState._reset_state()  # or the first run's precision would bind every later one of this process
     accelerator = Accelerator(mixed_precision=resolve_precision(config.precision))
     torch.manual_seed(config.seed)
     task.prepare(accelerator, config)

@@ -18,11 +18,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from audiogen_cli.errors import TrainingError
-from audiogen_cli.ops.stft import mel_spectrogram, stft
+from audiogen_cli.ops.stft import mel_filter_bank, mel_spectrogram, stft
 
 MEL_FFTS = (32, 64, 128, 256, 512, 1024, 2048)
 STFT_FFTS = (2048, 1024, 512, 256)
 COMPLEX_FFTS = (1024, 512, 256)
+SPECTRAL_WINDOWS = (64, 128, 256, 512, 1024, 2048)
 LOG_FLOOR = 1e-5  # a magnitude, -100 dB below a full-scale sine
 QUIET = 1e-3  # below this RMS magnitude a spectrum's distance is no longer divided by its own size
 
@@ -51,6 +52,36 @@ def multi_scale_mel_loss(
         root_mean_square = torch.linalg.vector_norm(difference, dim=-2) / math.sqrt(bands)
         total = total + difference.abs().mean() + root_mean_square.mean()
     return total / len(n_ffts)
+
+
+def multi_spectral_loss(
+    reference: Tensor,
+    estimate: Tensor,
+    sample_rate: int,
+    windows: Sequence[int] = SPECTRAL_WINDOWS,
+    num_mels: int = 64,
+    min_fft: int = 512,
+    normalized: bool = False,
+) -> Tensor:
+    """SoundStream's reconstruction loss of mel spectra S, hop s / 4 (2107.03312, equations 4 and 5).
+
+        sum over windows s of the mean over frames of ||S - S^||_1 + sqrt(s / 2) ||log S - log S^||_2
+
+    The paper adds up the frames; a mean does not grow with the length of the crop. Windows below `min_fft` samples are
+    padded with zeros to that, so that narrow bands are not empty. normalized: spectra are divided by the root of the
+    FFT's size instead of being scaled to 1 for a full-scale sine.
+    """
+    total = reference.new_zeros(())
+    for window in windows:
+        n_fft = max(window, min_fft)
+        scale = n_fft**-0.5 if normalized else 4.0 / window
+        bank = mel_filter_bank(sample_rate, n_fft, num_mels).to(reference.device)
+        spectra = [stft(w, n_fft, max(1, window // 4), window).abs() * scale for w in (reference, estimate)]
+        target, guess = (bank @ spectrum for spectrum in spectra)  # [B, C, mels, T]
+        logs = target.clamp_min(LOG_FLOOR).log() - guess.clamp_min(LOG_FLOOR).log()
+        distance = torch.linalg.vector_norm(logs, dim=-2).mean()
+        total = total + (target - guess).abs().sum(-2).mean() + math.sqrt(window / 2) * distance
+    return total
 
 
 def multi_resolution_stft_loss(reference: Tensor, estimate: Tensor, n_ffts: Sequence[int] = STFT_FFTS) -> Tensor:
@@ -194,6 +225,32 @@ class GradientBalancer:
 
     def load_state_dict(self, state: Mapping[str, Mapping[str, float]]) -> None:
         self._sums, self._counts = dict(state["sums"]), dict(state["counts"])
+
+
+class WeightedSum:
+    """The plain sum of weighted losses, in the balancer's place: for recipes whose weights were chosen for one."""
+
+    def __init__(self, weights: Mapping[str, float]) -> None:
+        if any(weight < 0 for weight in weights.values()):
+            raise ValueError("weights must be 0 or more.")
+        self.weights = dict(weights)
+
+    def backward(self, losses: Mapping[str, Tensor], output: Tensor) -> dict[str, float]:
+        """Differentiates the sum, and returns each loss's part of it. Raises ValueError as the balancer does."""
+        if unknown := losses.keys() - self.weights.keys():
+            raise ValueError(f"no weight for the loss {min(unknown)!r}; give WeightedSum one for each loss.")
+        parts = {name: self.weights[name] * loss for name, loss in losses.items()}
+        total = torch.stack(list(parts.values())).sum()
+        if total.requires_grad:
+            torch.autograd.backward(total)
+        whole = float(total.detach())
+        return {name: float(part.detach()) / whole if whole else 0.0 for name, part in parts.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        pass
 
 
 def _gradient(loss: Tensor, output: Tensor) -> Tensor:

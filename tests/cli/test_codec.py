@@ -163,6 +163,8 @@ def test_what_cannot_be_decompressed_is_one_sentence(small: Run, refused: Refuse
         assert words in sentence and f"{name}.ecdc" in sentence, sentence
     assert "--model" in refused("decompress", "foreign.ecdc", "-o", "x.wav", exit_code=4)
     assert "compressed with evil/codec" in refused("decompress", "foreign.ecdc", *model, exit_code=4)
+    contradiction = ("-o", "x.wav", "--format", "flac", "--model", tiny_model)
+    assert "change one of them" in refused("decompress", "bell.ecdc", *contradiction, exit_code=3)
     assert ".wav or .flac" in refused("decompress", "bell.ecdc", "-o", "x.mp3", "--model", tiny_model, exit_code=3)
 
 

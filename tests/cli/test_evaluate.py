@@ -14,7 +14,11 @@ import pytest
         (("--prompts", "missing.csv"), 2, "missing.csv"),
         (("--tagger", "missing.tflite"), 4, "missing.tflite"),
         (("-o", "missing/report.json"), 3, "missing does not exist"),
+        (("--sheets", "missing/sheets"), 3, "missing does not exist"),
+        (("--pairs", "missing.csv"), 2, "missing.csv"),
+        (("--paraphrases", "missing.csv"), 2, "missing.csv"),
         (("--seeds", 0), 2, "--seeds"),
+        (("--clips", -1), 2, "--clips"),
     ],
 )
 def test_what_is_missing_is_one_sentence(

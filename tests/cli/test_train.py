@@ -34,6 +34,29 @@ steps = 2
 batch_size = 2
 workers = 0
 """
+SOUNDSTREAM_RECIPE = """
+[soundstream]
+channels = 2
+strides = [4, 8]
+channel_mults = [1, 2]
+codebook_dim = 8
+use_finite_scalar_quantizer = true
+finite_scalar_quantizer_levels = [4, 4]
+rq_groups = 2
+rq_num_quantizers = 2
+target_sample_hz = 8000
+use_local_attn = false
+[training]
+seconds = 0.2
+adversarial_start = 1
+[training.discriminator]
+filters = 2
+n_ffts = [128]
+[loop]
+steps = 2
+batch_size = 2
+workers = 0
+"""
 LM_RECIPE = """
 [model]
 num_codebooks = 2
@@ -110,6 +133,15 @@ def test_an_entropy_model_of_any_codec(audiolm: Callable[..., Result], sounds: P
     assert other.exit_code == 4 and "kind 'entropy-lm'" in other.stderr
 
 
+def test_a_soundstream_with_any_quantizer_is_trained_from_a_recipe(
+    audiolm: Callable[..., Result], sounds: Path
+) -> None:
+    Path("ss.toml").write_text(SOUNDSTREAM_RECIPE)
+    result = audiolm("train", "codec", "--data", sounds, "-o", "s", "--recipe", "ss.toml")
+    assert result.exit_code == 0, result.output
+    assert '"kind": "soundstream"' in Path("s/model/config.json").read_text()
+
+
 def test_a_run_is_resumed_only_when_asked_to(audiolm: Callable[..., Result], sounds: Path) -> None:
     arguments = ("train", "codec", "--data", sounds, "-o", "c", "--recipe", "codec.toml")
     assert audiolm(*arguments).exit_code == 0
@@ -126,6 +158,7 @@ def test_bad_recipes_and_folders_are_one_sentence(audiolm: Callable[..., Result]
         (("--data", sounds, "-o", "c", "--recipe", "bad.toml"), "did you mean 'steps'?"),
         (("--data", sounds, "-o", "c", "--recipe", "absent.toml"), "cannot read the recipe"),
         (("--data", sounds, "-o", "c", "--tier", "Z"), "of tier Z"),
+        (("--data", sounds, "-o", "c", "--recipe", "codec.toml", "--preset", "encodec"), "either --preset or --recipe"),
     ):
         result = audiolm("train", "codec", *arguments)
         assert result.exit_code == 2 and words in result.stderr and result.stderr.count("\n") == 1, result.stderr

@@ -136,6 +136,8 @@ BAD = {
     around(b'{"m": "x", "al": 5.5, "nc": 4, "lm": false}'): "'al' cannot be 5.5",
     around(b'{"m": "x", "al": 9999999999999999, "nc": 4, "lm": false}'): "'al' cannot be",
     around(b'{"m": "x", "al": 5, "nc": true, "lm": false}'): "'nc' cannot be True",
+    around(b'{"m": "\\u001b[2J", "al": 5, "nc": 1, "lm": false}'): "'m' cannot be",
+    around(b'{"m": "%s", "al": 5, "nc": 1, "lm": false}' % (b"x" * 300)): "'m' cannot be",
     around(b'{"m": ["x"], "al": 5, "nc": 1, "lm": false}'): "'m' cannot be",
     around(b'{"m": "x", "al": 5, "nc": 1, "lm": false, "channels": 100000}'): "'channels' cannot be",
 }
@@ -146,3 +148,9 @@ def test_what_is_no_header_is_one_sentence(data: bytes) -> None:
     with pytest.raises(InputError, match=BAD[data]) as caught:
         ecdc.read_header(io.BytesIO(data))
     assert str(caught.value).endswith(".") and len(str(caught.value)) < 200
+
+
+def test_a_name_that_no_reader_would_take_is_not_written() -> None:
+    for name in ("", "x" * 300, "a\nb"):
+        with pytest.raises(InputError, match="rename its folder"):
+            header_bytes(Header(name, 1, 1, False))

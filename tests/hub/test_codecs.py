@@ -18,8 +18,10 @@ from audiogen_cli.models.entropy import EntropyLM, EntropyLMConfig
 SMALL: dict[str, Any] = {"sample_rate": 600, "dimension": 6, "num_filters": 4, "ratios": (3, 2), "num_codebooks": 3}
 
 
-def entropy_lm(fingerprint: str) -> EntropyLM:
-    config = EntropyLMConfig(num_codebooks=4, codebook_size=16, dim=16, num_layers=1, num_heads=2, past_context=9)
+def entropy_lm(fingerprint: str, codebooks: int = 4) -> EntropyLM:
+    config = EntropyLMConfig(
+        num_codebooks=codebooks, codebook_size=16, dim=16, num_layers=1, num_heads=2, past_context=9
+    )
     return EntropyLM(dataclasses.replace(config, codec_fingerprint=fingerprint))
 
 
@@ -50,6 +52,9 @@ def test_the_entropy_model_lies_beside(tiny_model: Path, tmp_path: Path) -> None
     assert codecs.has_entropy_lm(codec) and codecs.load_entropy_lm(codec).config.num_codebooks == 4
     checkpoint.save(tmp_path / "entropy", entropy_lm("0123456789ab"))
     with pytest.raises(ModelError, match="another codec"):
+        codecs.load_entropy_lm(codec)
+    checkpoint.save(tmp_path / "entropy", entropy_lm("", codebooks=3))
+    with pytest.raises(ModelError, match="does not know all codes"):
         codecs.load_entropy_lm(codec)
 
 

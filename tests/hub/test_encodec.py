@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from audiogen_cli.errors import CheckpointError
-from audiogen_cli.hub import checkpoint, encodec
+from audiogen_cli.hub import encodec
 from audiogen_cli.hub.convert import convert
 from audiogen_cli.models.encodec import ENCODEC_24KHZ, ENCODEC_48KHZ, EncodecConfig
 from audiogen_cli.models.entropy import EntropyLM, EntropyLMConfig, shifted
@@ -96,7 +96,7 @@ def test_the_wrong_kind_and_missing_files_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_codec_alone_becomes_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from audiogen_cli.hub import foreign
+    from audiogen_cli.hub import checkpoint, foreign
     from audiogen_cli.models.encodec import Encodec
 
     monkeypatch.setitem(encodec.PRESETS, "encodec_24khz", CONFIGS["encodec_24khz"])
@@ -147,6 +147,7 @@ def test_the_entropy_models_load_and_give_the_packages_probabilities(
 
 
 def test_an_entropy_model_alone_becomes_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from audiogen_cli.hub import checkpoint
 
     config = EntropyLMConfig(2, 16, 8, 1, 2, past_context=3)
     monkeypatch.setitem(encodec.LM_PRESETS, "encodec_lm_24khz", config)

@@ -77,6 +77,7 @@ def test_scores_are_the_mean_over_windows_and_repeat_to_the_bit(yamnet):
     generator = torch.Generator().manual_seed(0)
     waveform = 0.1 * torch.randn(WINDOW + HOP, generator=generator)
     each = torch.stack([yamnet.scores(window) for window in windows(waveform)])
+    assert torch.equal(yamnet.window_scores(waveform), each)
     assert torch.equal(yamnet.scores(waveform), each.mean(dim=0))
     assert torch.equal(yamnet.scores(waveform), yamnet.scores(waveform))
 

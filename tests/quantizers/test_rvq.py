@@ -1,10 +1,13 @@
+from typing import Any
+
 import pytest
 import torch
 
+from audiogen_cli.quantizers.base import QuantizerDropout
 from audiogen_cli.quantizers.rvq import ResidualVQ, RVQConfig
 
 
-def rvq(**options: int) -> ResidualVQ:
+def rvq(**options: Any) -> ResidualVQ:
     torch.manual_seed(0)
     module = ResidualVQ(RVQConfig(**({"num_codebooks": 4, "codebook_size": 16, "dim": 6} | options)))
     module(torch.randn(4, 6, 50))  # k-means start
@@ -80,3 +83,47 @@ def test_with_no_codebook_the_latent_passes_and_nothing_is_learned() -> None:
     output = module(latent, 0)
     assert torch.equal(output.quantized, latent) and output.codes.shape == (2, 0, 9) and output.commitment == 0
     assert torch.equal(before, module.codebooks())
+
+
+@pytest.mark.parametrize("num_codebooks", [1, 4])
+def test_the_gradients_of_the_rotation_trick_agree_with_vector_quantize_pytorch(num_codebooks: int) -> None:
+    peers = pytest.importorskip("vector_quantize_pytorch")
+    module = rvq(num_codebooks=num_codebooks, rotation_trick=True).eval()
+    peer = peers.ResidualVQ(dim=6, num_quantizers=num_codebooks, codebook_size=16, rotation_trick=True).train()
+    for stage, layer in zip(module.stages, peer.layers, strict=True):
+        layer._codebook.embed.data.copy_(stage.embed[None])
+    latent, weight = torch.randn(2, 6, 40, requires_grad=True), torch.randn(2, 6, 40)
+    ours = module(latent)
+    theirs = peer(latent.transpose(1, 2), freeze_codebook=True)[0].transpose(1, 2)
+    torch.testing.assert_close(ours.quantized, theirs)
+    gradients = [torch.autograd.grad((quantized * weight).sum(), latent)[0] for quantized in (ours.quantized, theirs)]
+    torch.testing.assert_close(*gradients)
+
+
+def test_sampled_codes_are_for_training_only() -> None:
+    module, latent = rvq(sample_temperature=50.0), torch.randn(2, 6, 40)
+    sampled = module.train()(latent).codes[:, 0]
+    assert (sampled != module.encode(latent)[:, 0]).float().mean() > 0.5
+    assert torch.equal(module.eval()(latent).codes, module.encode(latent))
+
+
+def test_dropout_is_for_training_only_and_each_example_of_a_step_has_as_many_codebooks() -> None:
+    module, latent = rvq(dropout=QuantizerDropout(cutoff=1)), torch.randn(2, 6, 9)
+    seen = {module.train()(latent).codes.shape[1] for _ in range(60)}
+    assert seen == {2, 3, 4}
+    assert module(latent, 1).codes.shape[1] == 1
+    assert module.eval()(latent).codes.shape[1] == 4
+
+
+def test_a_code_of_minus_one_adds_nothing() -> None:
+    module = rvq().eval()
+    codes = module.encode(torch.randn(2, 6, 9))
+    dropped = codes.clone()
+    dropped[:, 2:] = -1
+    torch.testing.assert_close(module.decode(dropped), module.decode(codes[:, :2]))
+
+
+def test_the_options_add_nothing_to_a_checkpoint() -> None:
+    keys = rvq().state_dict().keys()
+    assert keys == rvq(rotation_trick=True, sample_temperature=1.0, dropout=QuantizerDropout()).state_dict().keys()
+    assert set(keys) == {f"stages.{k}.{n}" for k in range(4) for n in ("embed", "embed_avg", "cluster_size", "inited")}

@@ -8,10 +8,18 @@ from audiogen_cli.config import from_dict, to_dict
 from audiogen_cli.data.recordings import Recordings
 from audiogen_cli.errors import ConfigError
 from audiogen_cli.hub import checkpoint
+from audiogen_cli.hub.soundstream import SoundStream
 from audiogen_cli.models.discriminators import MSSTFTDiscriminatorConfig, SpectrogramDiscriminator
 from audiogen_cli.models.encodec import EncodecConfig
+from audiogen_cli.models.soundstream import SoundStreamConfig
+from audiogen_cli.models.soundstream_discriminators import (
+    ComplexSTFTDiscriminatorConfig,
+    MultiScaleWaveDiscriminator,
+    WaveDiscriminatorConfig,
+)
 from audiogen_cli.models.spectral import SpectralConfig
-from audiogen_cli.training.codec import CodecRecipe, CodecTask, CodecTrainingConfig, validation_pieces
+from audiogen_cli.quantizers.vq import VectorQuantizer
+from audiogen_cli.training.codec import CodecLossConfig, CodecRecipe, CodecTask, CodecTrainingConfig, validation_pieces
 from audiogen_cli.training.loop import LoopConfig, train
 
 SPECTRAL = SpectralConfig(
@@ -119,3 +127,103 @@ def test_a_recipe_for_more_codebooks_than_there_are_is_refused() -> None:
 def test_a_recipe_with_two_codecs_is_refused() -> None:
     with pytest.raises(ConfigError, match="names two codecs"):
         from_dict(CodecRecipe, {"spectral": {}, "encodec": to_dict(ENCODEC)})
+
+
+SOUNDSTREAM = SoundStreamConfig(
+    channels=2,
+    strides=(8, 5),
+    channel_mults=(2, 4),
+    codebook_dim=8,
+    codebook_size=16,
+    rq_num_quantizers=2,
+    input_channels=2,
+    attn_window_size=4,
+    attn_dim_head=4,
+    attn_heads=2,
+)
+ADVERSARIES = dataclasses.replace(
+    TRAINING,
+    codebook_choices=(),
+    codebook_odds=(),
+    adversarial_start=0,
+    discriminator=dataclasses.replace(TRAINING.discriminator, channels=2),
+    wave_discriminator=WaveDiscriminatorConfig(channels=2, scales=(1.0, 0.5), filters=4, max_filters=8, num_layers=1),
+    complex_discriminator=ComplexSTFTDiscriminatorConfig(
+        channels=2, strides=((2, 2),), chan_mults=(1,), input_channels=2, n_fft=64, hop_length=32, win_length=64
+    ),
+    r1_weight=10.0,
+    r1_every=2,
+    noise_probability=0.5,
+    losses=CodecLossConfig(mel_ffts=(64,), stft_ffts=(64,), complex=0.0, l1=1.0, spectral=1.0, spectral_windows=(64,)),
+)
+
+
+def stereo_task(training: CodecTrainingConfig = ADVERSARIES) -> CodecTask:
+    torch.manual_seed(0)
+    recipe = CodecRecipe(soundstream=SOUNDSTREAM, training=training, loop=LOOP)
+    recordings = Recordings([torch.randint(-9_000, 9_000, (2, 8_000), dtype=torch.int16) for _ in range(3)])
+    return CodecTask(recipe, recordings, validation_pieces(recordings, 16_000, seconds=0.3), {})
+
+
+def test_soundstream_trains_in_stereo_with_every_discriminator_noise_and_penalty(tmp_path: Path) -> None:
+    made = stereo_task()
+    steps = [dict(r.metrics) for r in train(made, LOOP, tmp_path, to_dict(made.recipe)) if r.kind != "save"]
+    assert ["r1" in metrics for metrics in steps] == [True, False, True, False, False]
+    logged = {"l1", "spectral", "adversarial", "feature", "gradient_norm", "discriminator_gradient_norm"}
+    assert logged | {"perplexity_0", "used_0"} <= steps[0].keys()
+    assert {"si_snr_2", "mel_distance_2", "stft_distance_2", "used_1", "perplexity_1"} <= steps[-1].keys()
+    assert isinstance(checkpoint.load(tmp_path / "model"), SoundStream)
+    assert not any("discriminator" in name for name in made.average.state_dict())  # no copy of what only trains
+
+
+def test_every_loss_compares_with_the_target_when_a_codec_learns_to_denoise(tmp_path: Path) -> None:
+    made = stereo_task()
+    list(train(made, dataclasses.replace(LOOP, steps=1), tmp_path, {}))
+    seen: dict[str, torch.Tensor] = {}
+    reconstruction, adversarial = made._reconstruction, made._adversarial
+    made._reconstruction = lambda real, fake: seen.update(mel=real) or reconstruction(real, fake)  # type: ignore
+    made._adversarial = lambda real, fake: seen.update(feature=real) or adversarial(real, fake)  # type: ignore
+    batch = made.batch(0)
+    torch.manual_seed(1)
+    _, target, _ = made._heard(batch)
+    torch.manual_seed(1)
+    made.step(batch, 1)
+    assert torch.equal(seen["mel"], target) and torch.equal(seen["feature"], target)
+
+
+def test_the_penalty_flattens_the_discriminator_where_its_hinge_is_long_satisfied(tmp_path: Path) -> None:
+    made = stereo_task()
+    list(train(made, dataclasses.replace(LOOP, steps=1), tmp_path, {}))
+    with torch.no_grad():
+        for name, bias in made.discriminator.named_parameters():
+            if "post.bias" in name:
+                bias.fill_(50.0)  # every logit of real sound is far above 1
+    batch = made.batch(0)
+    for group in made.optimizers["discriminator"].param_groups:
+        group["lr"] = 1e-3
+    penalties = [float(made._r1_step(batch)) for _ in range(15)]
+    assert penalties[-1] < 0.9 * penalties[0]
+
+
+def test_one_discriminator_stays_what_it_was() -> None:
+    keys = task().discriminator.state_dict().keys()
+    assert all(name.startswith("scales.") for name in keys)
+    only_wave = dataclasses.replace(ADVERSARIES, ms_stft=False, complex_discriminator=None)
+    assert type(stereo_task(only_wave).discriminator) is MultiScaleWaveDiscriminator
+
+
+def test_noise_for_a_codec_that_cannot_be_told_is_refused() -> None:
+    training = dataclasses.replace(TRAINING, noise_probability=0.5)
+    with pytest.raises(ConfigError, match="only SoundStream"):
+        task(dataclasses.replace(RECIPE, training=training))
+    with pytest.raises(ConfigError, match="no discriminator"):
+        from_dict(CodecTrainingConfig, {"ms_stft": False})
+
+
+def test_the_codebooks_learn_once_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    learned: list[int] = []
+    learn = VectorQuantizer.learn
+    monkeypatch.setattr(VectorQuantizer, "learn", lambda self, *rest: learned.append(id(self)) or learn(self, *rest))
+    made = stereo_task(dataclasses.replace(ADVERSARIES, codebook_choices=(2,), codebook_odds=(1.0,)))
+    list(train(made, dataclasses.replace(LOOP, steps=1), tmp_path, {}))
+    assert len(learned) == len(set(learned)) == 2

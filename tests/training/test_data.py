@@ -43,3 +43,11 @@ def test_without_held_out_recordings_the_first_ones_stand_in(tmp_path: Path) -> 
     write(tmp_path / "one sound.wav", 0.2)
     sets = data.load(data.find_clips(tmp_path), 8_000, 1)
     assert [c.caption for c in sets.valid.clips] == ["one sound"]
+
+
+def test_recordings_that_nothing_names_are_found_where_captions_are_not_needed(tmp_path: Path) -> None:
+    for number in range(3):
+        audio.write(tmp_path / f"{number}.wav", torch.zeros(1, 100), 8_000)
+    assert len(data.find_clips(tmp_path, uncaptioned=True)) == 3
+    with pytest.raises(InputError, match="no recordings"):
+        data.find_clips(tmp_path)

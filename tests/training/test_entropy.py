@@ -99,3 +99,11 @@ def test_codes_are_those_of_the_codec_and_the_model_is_made_for_them(tiny_model:
     assert (model.num_codebooks, model.codebook_size, model.past_context) == (4, 16, 175)
     assert model.codec_fingerprint == codec.fingerprint() and model.dim == MODEL.dim
     EntropyLM(model)
+
+
+def test_training_begins_at_the_cost_of_a_fixed_table() -> None:
+    torch.manual_seed(0)
+    lopsided = [(torch.rand(3, 400) ** 4 * 8).to(torch.int16)]
+    made = EntropyTask(RECIPE, lopsided, lopsided, {})
+    bits = float(model_bits(made.lm, lopsided).sum())
+    assert bits == pytest.approx(float(unigram_bits(lopsided, lopsided, 8).sum()), rel=0.02)

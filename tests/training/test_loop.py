@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -117,3 +118,9 @@ def test_the_average_trails_the_weights_and_copies_the_buffers() -> None:
     average.update(module, step=1_000)
     assert average.module.weight.tolist() == [2.0, 2.0]
     assert average.module.running_mean.tolist() == [7.0, 7.0]
+
+
+def test_two_runs_of_one_process_may_have_different_precisions(tmp_path: Path) -> None:
+    for precision in ("bf16", "fp32"):
+        config = dataclasses.replace(CONFIG, precision=precision, steps=1)
+        assert len(list(loop.train(Line(), config, tmp_path / precision, {}))) == 3

@@ -235,3 +235,32 @@ def test_a_loss_without_a_weight_is_refused() -> None:
         GradientBalancer({"a": 1.0}).backward({"b": output.sum()}, output)
     with pytest.raises(ValueError, match="0 or more"):
         GradientBalancer({"a": -1.0})
+
+
+def test_soundstreams_reconstruction_loss_is_its_equations() -> None:
+    torch.manual_seed(0)
+    reference, estimate = torch.randn(2, 1, 4_000), torch.randn(2, 1, 4_000)
+    expected = 0.0
+    for s in (64, 1024):
+        n_fft = max(512, s)
+        bank = mel_filter_bank(16_000, n_fft, 64)
+        window = torch.hann_window(s)
+        mels = [
+            bank @ torch.stft(w[:, 0], n_fft, s // 4, s, window, return_complex=True).abs() * (4 / s)
+            for w in (reference, estimate)
+        ]
+        logs = mels[0].clamp_min(1e-5).log() - mels[1].clamp_min(1e-5).log()
+        expected += (mels[0] - mels[1]).abs().sum(1).mean() + (s / 2) ** 0.5 * logs.norm(dim=1).mean()
+    found = losses.multi_spectral_loss(reference, estimate, 16_000, windows=(64, 1024))
+    torch.testing.assert_close(found, torch.as_tensor(expected))
+    assert losses.multi_spectral_loss(reference, reference, 16_000) == 0
+
+
+def test_the_weighted_sum_is_differentiated_as_it_is() -> None:
+    output = torch.randn(5, requires_grad=True)
+    terms = {"a": output.square().sum(), "b": output.sum()}
+    shares = losses.WeightedSum({"a": 2.0, "b": 3.0}).backward(terms, output)
+    torch.testing.assert_close(output.grad, 4 * output.detach() + 3)
+    assert sum(shares.values()) == pytest.approx(1.0)
+    with pytest.raises(ValueError, match="no weight"):
+        losses.WeightedSum({"a": 1.0}).backward(terms, output)

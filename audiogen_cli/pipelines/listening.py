@@ -1,0 +1,194 @@
+"""What the parts of the evaluation share: prompts, recordings, the model as it is asked, and the tagger that listens.
+
+Every sound comes before the tagger at one level. A recording is presented as a training example is (a long one cut, a
+short one repeated or placed in silence), so that a model that has learnt its examples perfectly would score what they
+score.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+import zlib
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+from audiogen_cli.data import audio, manifest
+from audiogen_cli.data.segments import SegmentConfig, Segments, leveled
+from audiogen_cli.errors import InputError
+from audiogen_cli.hub.catalog import Model
+from audiogen_cli.metrics.tagger import SAMPLE_RATE, Tagger
+from audiogen_cli.models.codec import Codec
+from audiogen_cli.models.decoding import Sampling
+from audiogen_cli.pipelines.generate import generate
+
+T = TypeVar("T")
+
+# Active RMS. On up to 24 recordings of each prompt the tagger knew 70 % at -16, 72 at -20 and -26, and 71 at -32 dBFS.
+LEVEL_DB = -26.0
+
+
+class Prompt(NamedTuple):
+    """classes: the tagger's names that count as right. caption: finds recordings of the same by their captions."""
+
+    text: str
+    classes: tuple[str, ...]
+    caption: re.Pattern[str]
+
+
+class Recording(NamedTuple):
+    """held_out: the model has been trained neither on it nor on others of its source."""
+
+    path: Path
+    caption: str
+    held_out: bool
+
+
+class Progress(NamedTuple):
+    stage: str
+    done: int
+    total: int
+
+
+class Take(NamedTuple):
+    """A recording at 16 kHz: as it is [N], as a training example [M], and (held-out ones) that after the codec [M]."""
+
+    recording: Recording
+    waveform: Tensor
+    example: Tensor
+    coded: Tensor | None
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How the model is asked, and who listens."""
+
+    model: Model
+    tagger: Tagger
+    num_seeds: int
+    seconds: float
+    sampling: Sampling
+
+    def answers(self, texts: Sequence[str], stage: str) -> Generator[Progress, None, list[Tensor]]:
+        """`num_seeds` sounds of each text in turn; as `sounds`."""
+        repeated = [text for text in texts for _ in range(self.num_seeds)]
+        return self.sounds(repeated, list(range(self.num_seeds)) * len(texts), stage)
+
+    def sounds(self, texts: Sequence[str], seeds: Sequence[int], stage: str) -> Generator[Progress, None, list[Tensor]]:
+        """The decoder's own samples, mono [N] at 16 kHz, one sound for each text and its seed."""
+        steps = generate(self.model, texts, self.seconds, seeds, self.sampling, normalize="none", fade=0.0)
+        while True:
+            try:
+                state = next(steps)
+            except StopIteration as stop:
+                return [mono(sound, self.model.sample_rate) for sound in stop.value]
+            yield Progress(stage, state.done_frames, state.total_frames)
+
+    def scores(self, waveform: Tensor) -> Tensor:
+        """waveform [N] -> the tagger's scores of it at the one level."""
+        return self.tagger.scores(at_level(waveform))
+
+    def take(self, recording: Recording) -> Take:
+        waveform = read(recording.path)
+        example = placed(waveform, recording, self.seconds)
+        return Take(recording, waveform, example, self.coded(example) if recording.held_out else None)
+
+    def coded(self, waveform: Tensor) -> Tensor:
+        """waveform [N] after as many codebooks as the language model has."""
+        return round_trip(self.model.codec, waveform, self.model.lm.config.num_codebooks)[0]
+
+
+def read_rows(path: Path, columns: Sequence[str], make: Callable[..., T]) -> list[T]:
+    """What `make` makes of each line's values in the columns of a CSV; or InputError."""
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            return [make(*(row[column] for column in columns)) for row in csv.DictReader(file)]
+    except InputError:
+        raise
+    except (OSError, UnicodeDecodeError, KeyError, AttributeError, TypeError, csv.Error, re.error) as error:
+        wanted = f"{', '.join(columns[:-1])} and {columns[-1]}"
+        raise InputError(
+            f"cannot use the prompts in {path} ({error}); give a CSV with the columns {wanted}."
+        ) from error
+
+
+def read_prompts(path: Path) -> list[Prompt]:
+    """A CSV with the columns prompt, classes (separated by |) and caption (a regular expression); or InputError."""
+
+    def prompt(text: str, classes: str, caption: str) -> Prompt:
+        return Prompt(text, tuple(classes.split("|")), re.compile(caption))
+
+    return read_rows(path, ("prompt", "classes", "caption"), prompt)
+
+
+def named(prompts: Sequence[Prompt], text: str) -> Prompt:
+    """The prompt of that text; InputError when there is none."""
+    for prompt in prompts:
+        if prompt.text == text:
+            return prompt
+    raise InputError(f"there is no prompt '{text}' to judge by; name one of the file of prompts.")
+
+
+def read_recordings(folder: Path) -> list[Recording]:
+    """The clips of a folder that `audiolm prepare` wrote; those of its validation split are held out."""
+    clips = manifest.read(folder / manifest.NAME)
+    return [Recording(Path(clip.path), clip.caption, clip.split == "valid") for clip in clips]
+
+
+def placed(waveform: Tensor, recording: Recording, seconds: float) -> Tensor:
+    """waveform [N] as a training example at the one level: the same for the same file name."""
+    seed = zlib.crc32(recording.path.name.encode())
+    return Segments([waveform], [recording.caption], example_config(seconds), seed).example(0, 0).waveform[0]
+
+
+def example_config(seconds: float) -> SegmentConfig:
+    """How training examples are made, with one pitch and one level."""
+    level = (LEVEL_DB, LEVEL_DB)
+    return SegmentConfig(SAMPLE_RATE, seconds, mix_probability=0.0, pitch_semitones=0.0, level_db=level)
+
+
+@torch.inference_mode()
+def round_trip(codec: Codec, waveform: Tensor, num_codebooks: int) -> tuple[Tensor, Tensor]:
+    """waveform [N] at 16 kHz -> the decoded waveform [N] at 16 kHz, and the codes [K, T]."""
+    device = next(codec.parameters()).device
+    at_rate = audio.remix(audio.resample(waveform[None], SAMPLE_RATE, codec.sample_rate), codec.channels)
+    codes = codec.encode(at_rate[None].to(device), num_codebooks)
+    decoded = codec.decode(codes)[0, :, : at_rate.shape[1]].float().cpu()
+    return mono(decoded, codec.sample_rate)[: len(waveform)], codes[0].cpu()
+
+
+def mono(waveform: Tensor, sample_rate: int) -> Tensor:
+    """[C, N] -> [N'] at 16 kHz."""
+    return audio.remix(audio.resample(waveform, sample_rate, SAMPLE_RATE), 1)[0]
+
+
+def read(path: Path) -> Tensor:
+    """The file as [N] at 16 kHz."""
+    return audio.read(path, SAMPLE_RATE, channels=1).waveform[0]
+
+
+def at_level(waveform: Tensor) -> Tensor:
+    """waveform [N] at the level at which the tagger hears everything."""
+    return torch.from_numpy(leveled(waveform.numpy(), LEVEL_DB, SAMPLE_RATE))
+
+
+def share(hits: Sequence[Tensor]) -> float | None:
+    """The share of True in all of them; None when there are none."""
+    flat = torch.cat([hit.reshape(-1) for hit in hits]) if hits else torch.empty(0)
+    return float(flat.double().mean()) if len(flat) else None
+
+
+def mean(values: Sequence[float | None]) -> float | None:
+    """Of those that are there; None when none is."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def strangers(classes: Sequence[Sequence[str]]) -> Tensor:
+    """bool [P, P]: which pairs of prompts share no class, so that a sound of one is no answer to the other."""
+    return torch.tensor([[set(a).isdisjoint(b) for b in classes] for a in classes])
