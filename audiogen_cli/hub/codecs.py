@@ -45,14 +45,18 @@ def load(name: str, device: str = "cpu", listener: download.Listener | None = No
     return _loaded(short if short in ON_HUB else name, _fetched(ON_HUB.get(name, name), listener), device)
 
 
+def has_entropy_lm(codec: NamedCodec) -> bool:
+    """Whether `load_entropy_lm` finds something to load."""
+    return _entropy_lm_place(codec) is not None
+
+
 def load_entropy_lm(codec: NamedCodec) -> EntropyLM:
     """Its entropy model: `encodec_lm_24khz*.th` beside a file of EnCodec, the folder `entropy` beside a folder `codec`.
 
     Raises ModelError when there is none, or it was trained on the codes of another codec.
     """
-    place = codec.place
-    beside = encodec.entropy_lm_beside(place) if place.is_file() else place / "entropy"
-    if beside is None or not beside.exists():
+    place, beside = codec.place, _entropy_lm_place(codec)
+    if beside is None:
         raise ModelError(f"there is no entropy model beside the codec in {place}; leave out --lm, or put one there.")
     lm: Any = encodec.load_entropy_lm(beside) if place.is_file() else checkpoint.load(beside, expect=("entropy-lm",))
     made_for = lm.config.codec_fingerprint
@@ -66,6 +70,11 @@ def load_entropy_lm(codec: NamedCodec) -> EntropyLM:
 def can_be_found(name: str) -> bool:
     """Whether a stream's own word for its codec is enough: what any file may say is not downloaded, known names are."""
     return name in catalog.bundled() or name in KNOWN or name in ON_HUB
+
+
+def _entropy_lm_place(codec: NamedCodec) -> Path | None:
+    beside = encodec.entropy_lm_beside(codec.place) if codec.place.is_file() else codec.place / "entropy"
+    return beside if beside is not None and beside.exists() else None
 
 
 def _loaded(name: str, place: Path, device: str) -> NamedCodec:

@@ -45,10 +45,11 @@ def test_a_converted_published_codec_keeps_its_name(tmp_path: Path) -> None:
 
 def test_the_entropy_model_lies_beside(tiny_model: Path, tmp_path: Path) -> None:
     codec = codecs.load(str(tiny_model))._replace(place=tmp_path)
+    assert not codecs.has_entropy_lm(codec)
     with pytest.raises(ModelError, match="leave out --lm"):
         codecs.load_entropy_lm(codec)
     checkpoint.save(tmp_path / "entropy", entropy_lm(codec.codec.fingerprint()))
-    assert codecs.load_entropy_lm(codec).config.num_codebooks == 4
+    assert codecs.has_entropy_lm(codec) and codecs.load_entropy_lm(codec).config.num_codebooks == 4
     checkpoint.save(tmp_path / "entropy", entropy_lm("0123456789ab"))
     with pytest.raises(ModelError, match="another codec"):
         codecs.load_entropy_lm(codec)
