@@ -91,7 +91,7 @@ def test_every_option_named_in_the_readme_exists() -> None:
     groups = [get_command(app)]
     while groups:
         command = groups.pop()
-        known |= {flag for param in command.params for flag in param.opts}
+        known |= {flag for param in command.params for flag in (*param.opts, *param.secondary_opts)}
         groups += getattr(command, "commands", {}).values()
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) <= known
 

@@ -158,6 +158,8 @@ def train(
     accelerator = Accelerator(mixed_precision=resolve_precision(config.precision))
     torch.manual_seed(config.seed)
     task.prepare(accelerator, config)
+    for module in task.modules.values():
+        module.train()  # a checkpoint to begin with comes as for use: codebooks and dropout would stand still
     first = _restore(task, folder) if resume else 0
     _trim_log(folder / "log.jsonl", first)
     began = time.monotonic()

@@ -103,6 +103,16 @@ def test_from_freeze_codes_at_on_only_the_decoder_learns(tmp_path: Path) -> None
     assert changed == {"decoder"}
 
 
+def test_the_codebooks_of_a_checkpoint_to_begin_with_learn_too(tmp_path: Path) -> None:
+    first, _ = run(tmp_path / "first")
+    begun = checkpoint.load(tmp_path / "first/model")
+    assert not begun.training
+    made = CodecTask(RECIPE, first.train, first.validation, {}, begun)  # type: ignore[arg-type]
+    before = made.codec.codebooks().clone()
+    list(train(made, LOOP, tmp_path / "second", {}))
+    assert not torch.equal(made.codec.codebooks(), before)
+
+
 def test_the_generator_step_leaves_no_gradient_in_the_discriminator(tmp_path: Path) -> None:
     made, _ = run(tmp_path)
     made.optimizers["discriminator"].zero_grad()

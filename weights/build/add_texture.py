@@ -30,7 +30,8 @@ def main() -> None:
         state[name] = torch.cat([levels, torch.full_like(levels, value)])
     new.load_state_dict(state)
     assert new.fingerprint() == old.fingerprint()
-    checkpoint.save(arguments.out, new, checkpoint.read_header(arguments.codec)["source"])
+    source = checkpoint.read_header(arguments.codec)["source"]
+    checkpoint.save(arguments.out, new, source, torch.float16)
 
 
 if __name__ == "__main__":
