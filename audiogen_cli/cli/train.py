@@ -1,4 +1,4 @@
-"""audiolm train codec | lm | entropy"""
+"""audiolm train codec | outline | lm | entropy"""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hin
 import typer
 
 from audiogen_cli.cli import console, options
+from audiogen_cli.data.files import check_output
 from audiogen_cli.errors import InputError
 
 if TYPE_CHECKING:
@@ -163,6 +164,36 @@ def codec(run: Run, preset: Preset = None) -> None:
 
 
 @app.command()
+def outline(
+    data: Data,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FOLDER", help="Where the checkpoint goes.")],
+    recipe: RecipeFile = None,
+    tier: Tiers = None,
+    licence: Licence = "",
+    force: options.Force = False,
+) -> None:
+    """Fit an outline: a dozen frames of codes a second, for a language model to plan a sound with.
+
+    `audiolm train lm --codec OUTLINE` trains the model that plans, `audiolm train lm --outline OUTLINE` the one that
+    fills in. No steps, no gradients: k-means on patches of the spectrum.
+    """
+    check_output(output, force)
+    run = Run(data, output, recipe, tier=tier, licence=licence)
+    clips = run.clips()
+    from audiogen_cli.config import from_dict, load_toml
+    from audiogen_cli.hub import checkpoint
+    from audiogen_cli.models.outline import Outline
+    from audiogen_cli.training import outline as training
+
+    plan = load_toml(training.OutlineRecipe, recipe) if recipe else from_dict(training.OutlineRecipe, {})
+    sets = run.read(clips, Outline(plan.outline))
+    with console.progress("listening", float(plan.examples), unit="examples") as show:
+        found = training.fit(plan, sets.train, lambda done: show(done, ""))
+    checkpoint.save(output, found, run.source(sets.train.clips))
+    console.result(str(output))
+
+
+@app.command()
 @with_run
 def lm(
     run: Run,
@@ -173,6 +204,9 @@ def lm(
     ] = False,
     text_folder: Annotated[
         Path | None, typer.Option("--text", metavar="FOLDER", help="A T5 encoder. (Default: the model's.)")
+    ] = None,
+    outline_folder: Annotated[
+        Path | None, typer.Option("--outline", metavar="FOLDER", help="The outline that this model is to fill in.")
     ] = None,
 ) -> None:
     """Train a language model on captioned recordings, on the codes of a codec and the text encoder of a model.
@@ -193,14 +227,17 @@ def lm(
     with console.waiting("loading the codec and the text encoder"):
         base: Any = checkpoint.load(folders["codec"])
         text = T5Conditioner.load(folders["text"], "cpu")
-    plan = training.fitted(run.plan(training.LMRecipe), base, text)
+    sketch: Any = checkpoint.load(outline_folder, expect=("outline",)) if outline_folder else None
+    plan = training.fitted(run.plan(training.LMRecipe), base, text, sketch)
     begun: Any = checkpoint.load(run.start, expect=("lm",)) if run.start else None
+    if from_tokens and sketch is not None:
+        raise InputError("an outline is made from the sound; leave out --tokens.")
     if from_tokens:
         examples, validation = training.token_sources(plan, Tokens(run.data))
     else:
         sets = run.read(clips, base)
         clips = sets.train.clips
-        examples, validation = training.example_sources(plan, base, sets)
+        examples, validation = training.example_sources(plan, base, sets, sketch)
     run.train(training.LMTask(plan, base, text, examples, validation, run.source(clips), begun, folders), plan)
 
 

@@ -27,6 +27,7 @@ from audiogen_cli.models.codec import Codec
 from audiogen_cli.models.encodec import Encodec, EncodecConfig, StereoEncodec
 from audiogen_cli.models.entropy import EntropyLM, EntropyLMConfig
 from audiogen_cli.models.lm import LM, LMConfig
+from audiogen_cli.models.outline import Outline, OutlineConfig
 from audiogen_cli.models.soundstream import SoundStreamConfig
 from audiogen_cli.models.spectral import SpectralCodec, SpectralConfig
 from audiogen_cli.ops.skeleton import skeleton
@@ -38,6 +39,7 @@ KINDS: dict[str, tuple[type[Any], type[nn.Module]]] = {
     "encodec-stereo": (EncodecConfig, StereoEncodec),
     "entropy-lm": (EntropyLMConfig, EntropyLM),
     "lm": (LMConfig, LM),
+    "outline": (OutlineConfig, Outline),
     "soundstream": (SoundStreamConfig, SoundStream),
     "spectral": (SpectralConfig, SpectralCodec),
     "stage": (StageConfig, Stage),

@@ -214,5 +214,5 @@ def _rows(batch: Batch, rows: Tensor | None, device: torch.device) -> tuple[list
     rows = torch.arange(len(batch.ends)) if rows is None else rows
     condition = batch.condition
     if condition is not None:
-        condition = Condition(condition.embedding[rows], condition.mask[rows]).to(device)
+        condition = condition.rows(rows).to(device)
     return [block[rows].to(device) for block in batch.blocks], batch.ends[rows].to(device), condition
