@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import Result
@@ -28,9 +29,52 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return build_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
+@pytest.fixture(scope="session")
+def planning_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model with an outline of 12.5 Hz, 2 codebooks of 12, and the language models of both."""
+    import shutil
+
+    import torch
+
+    from audiogen_cli.hub import checkpoint
+    from audiogen_cli.models.outline import Outline, OutlineConfig
+
+    folder = tmp_path_factory.mktemp("models") / "planning"
+    shutil.copytree(tiny_model, folder)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        config = OutlineConfig(SAMPLE_RATE, 4 * HOP, n_fft=256, num_mels=8, num_codebooks=2, codebook_size=12)
+        outline = Outline.fit([torch.randn(1, SAMPLE_RATE) * level for level in (0.01, 0.1, 0.3)], config, 30)
+        checkpoint.save(folder / "outline", outline)
+        checkpoint.save(folder / "planner", tiny_lm(outline, 2))
+        codec: Any = checkpoint.load(folder / "codec")
+        heard = {"outline_codebooks": 2, "outline_size": 12, "outline_fingerprint": outline.fingerprint()}
+        checkpoint.save(folder / "lm", tiny_lm(codec, 3, **heard))
+    return folder
+
+
+def tiny_lm(codec: Any, num_codebooks: int, **more: Any) -> Any:
+    """A language model with random weights for some of a codec's codebooks."""
+    from audiogen_cli.models.lm import LM, LMConfig
+
+    return LM(
+        LMConfig(
+            num_codebooks=num_codebooks,
+            codebook_size=codec.codebook_size,
+            dim=16,
+            num_layers=1,
+            num_heads=2,
+            condition_dim=16,
+            window_seconds=1.0,
+            frame_rate=codec.frame_rate,
+            codec_fingerprint=codec.fingerprint(),
+            **more,
+        )
+    )
+
+
 def build_model(folder: Path) -> Path:
     from audiogen_cli.hub import checkpoint
-    from audiogen_cli.models.lm import LM, LMConfig
     from audiogen_cli.models.spectral import SpectralCodec, SpectralConfig
 
     codec = SpectralCodec(
@@ -52,21 +96,8 @@ def build_model(folder: Path) -> Path:
         )
     )
     fill_codebooks(codec)
-    lm = LM(
-        LMConfig(
-            num_codebooks=3,
-            codebook_size=16,
-            dim=16,
-            num_layers=1,
-            num_heads=2,
-            condition_dim=16,
-            window_seconds=1.0,
-            frame_rate=codec.frame_rate,
-            codec_fingerprint=codec.fingerprint(),
-        )
-    )
     checkpoint.save(folder / "codec", codec)
-    checkpoint.save(folder / "lm", lm)
+    checkpoint.save(folder / "lm", tiny_lm(codec, 3))
     build_text_encoder(folder / "text")
     card = {"name": "tiny", "description": "random noise, for tests", "licence": "MIT", "lanes": 2}
     card["sampling"] = {"temperature": 1.0, "top_k": 8, "top_p": 0.0, "guidance": 2.0}

@@ -3,6 +3,7 @@
     folder/model.json                  what a person needs to know, and the sampling it sounds best with (ModelCard)
     folder/codec, folder/lm            checkpoints (hub/checkpoint.py)
     folder/text                        the text encoder (conditioners/text.py)
+    folder/outline, folder/planner     where sound is planned first (models/outline.py), and its model
 
 An AudioLM has other parts (hub/stages.py): codec, encoder, semantic, coarse, fine, and text where it is read.
 
@@ -22,7 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from audiogen_cli.config import from_dict, nearest
 from audiogen_cli.errors import ConfigError, InputError, ModelError
@@ -46,6 +47,7 @@ Getter = Callable[[str, str | None], Path]  # a repository and a revision -> its
 
 DEFAULT_MODEL = "sounds-small"
 PARTS = ("codec", "lm", "text")
+PLANNING_PARTS = ("outline", "planner")
 STAGED_PARTS = ("codec", "encoder", "semantic", "coarse", "fine")
 _PACKAGE = Path(__file__).resolve().parents[1]
 SHELVES = (_PACKAGE / "weights", _PACKAGE.parent / "weights")
@@ -67,7 +69,8 @@ class ModelCard:
 
     domain: of an AudioLM, which decides the temperatures of its stages (pipelines/audiolm.py).
     seconds: how much to make when nobody says; extend_stride: the new seconds of a hop of sound beyond the window, None
-    is half of it.
+    is half of it. filling_guidance: of a model that plans, the guidance under the outline; `sampling` is
+    the planner's.
     """
 
     name: str
@@ -78,6 +81,7 @@ class ModelCard:
     lanes: int = 1
     seconds: float = 5.0
     extend_stride: float | None = None
+    filling_guidance: float = 1.0
     domain: Literal["speech", "music"] = "speech"
 
     def __post_init__(self) -> None:
@@ -114,7 +118,7 @@ class Entry:
         if self.layout is not None:
             return self._foreign_hash(decisive)
         digest = hashlib.sha256(json.dumps(decisive).encode())
-        parts = (*STAGED_PARTS, "text") if self.staged else PARTS
+        parts = (*STAGED_PARTS, "text") if self.staged else PARTS + PLANNING_PARTS
         for path in sorted(path for part in parts for path in (self.folder / part).rglob("*") if path.is_file()):
             digest.update(path.relative_to(self.folder).as_posix().encode() + b"\0")
             with open(path, "rb") as file:
@@ -129,6 +133,13 @@ class Entry:
         return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:12]
 
 
+class Planner(NamedTuple):
+    """What is to happen, before how it sounds: a language model of outlines. Both as in `Model`."""
+
+    outline: Codec
+    lm: LM
+
+
 @dataclass(frozen=True)
 class Model:
     """A loaded model. `text` stays on the CPU in float32, `codec` in float32; `lm` has the dtype asked for."""
@@ -140,6 +151,7 @@ class Model:
     codec: Codec
     lm: LM
     text: T5Conditioner
+    planner: Planner | None = None
 
     @property
     def licence(self) -> str:
@@ -151,9 +163,14 @@ class Model:
 
     @property
     def window_frames(self) -> int:
-        """The longest stretch that the language model hears at once."""
-        seconds = self.card.window_seconds or self.lm.config.window_seconds
-        return max(1, round(seconds * self.codec.frame_rate))
+        """The longest stretch that the language model hears at once: whole frames of its outline, if it has one."""
+        seconds, whole = self.card.window_seconds or self.lm.config.window_seconds, self.whole_frames
+        return max(1, round(seconds * self.codec.frame_rate) // whole) * whole
+
+    @property
+    def whole_frames(self) -> int:
+        """Frames to a frame of the outline; 1 where there is none."""
+        return self.lm.config.outline_stride if self.planner else 1
 
     @property
     def sampling(self) -> Sampling:
@@ -240,10 +257,15 @@ def load(
 
 def load_as(entry: Entry, place: str, dtype: torch.dtype | None, padding: Padding = "audiocraft") -> Model:
     """`load` with everything resolved; a dtype of None keeps the language model's own."""
+    from audiogen_cli.hub import fit
+
     codec, lm, text = _parts(entry, place, dtype, padding)
-    model = Model(entry.card.name, entry.folder, entry.hash, entry.card, codec.to(place), lm.to(place), text)
-    _check_fit(model)
-    return model
+    planner = _planner(entry.folder, place, dtype)
+    fit.check_codes(entry.folder, lm, codec, text)
+    fit.check_outline(entry.folder, lm, planner.outline if planner else None)
+    if planner:
+        fit.check_codes(entry.folder, planner.lm, planner.outline, text)
+    return Model(entry.card.name, entry.folder, entry.hash, entry.card, codec.to(place), lm.to(place), text, planner)
 
 
 def resolve_device(device: Device) -> str:
@@ -338,6 +360,16 @@ def _parts(entry: Entry, place: str, dtype: torch.dtype | None, padding: Padding
     return foreign.Parts(codec, lm, T5Conditioner.load(entry.folder / "text", "cpu"))
 
 
+def _planner(folder: Path, place: str, dtype: torch.dtype | None) -> Planner | None:
+    from audiogen_cli.hub import checkpoint
+
+    if not any((folder / part).is_dir() for part in PLANNING_PARTS):
+        return None
+    outline: Any = checkpoint.load(folder / "outline", place, expect=("outline",))
+    lm: Any = checkpoint.load(folder / "planner", place, expect=("lm",), dtype=dtype)
+    return Planner(outline, lm)
+
+
 def _is_staged(folder: Path) -> bool:
     return not (folder / "lm").is_dir() and any((folder / part).is_dir() for part in STAGED_PARTS[1:])
 
@@ -354,25 +386,3 @@ def _entry(folder: Path) -> Entry:
         return Entry(folder, from_dict(ModelCard, json.loads(path.read_text(encoding="utf-8")), where=str(path)))
     except (OSError, ValueError, ConfigError) as error:
         raise ModelError(f"cannot use {path}: {error}") from error
-
-
-def _check_fit(model: Model) -> None:
-    config = model.lm.config
-    made_for, is_there = config.codec_fingerprint, model.codec.fingerprint()
-    if made_for != is_there:
-        raise ModelError(
-            f"{model.folder}: the language model speaks the codes of codec {made_for or 'unknown'}, but the codec "
-            f"there is {is_there}; put the codec beside it that it was trained with."
-        )
-    if config.num_codebooks > model.codec.num_codebooks or config.codebook_size != model.codec.codebook_size:
-        raise ModelError(f"{model.folder}: the language model has more codes than its codec; fetch the model again.")
-    if abs(config.frame_rate - model.codec.frame_rate) > 1e-3:
-        raise ModelError(
-            f"{model.folder}: the language model makes {config.frame_rate:g} frames a second, its codec "
-            f"{model.codec.frame_rate:g}; fetch the model again."
-        )
-    if config.conditioning != "none" and config.condition_dim != model.text.dim:
-        raise ModelError(
-            f"{model.folder}: the language model wants text vectors of width {config.condition_dim}, its text encoder "
-            f"makes {model.text.dim}; put the encoder there that it was trained with."
-        )

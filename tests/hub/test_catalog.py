@@ -130,3 +130,27 @@ def test_devices_and_numbers_are_chosen_by_what_is_there() -> None:
     assert catalog.resolve_device("auto") in ("cuda", "mps", "cpu")
     assert [catalog.resolve_dtype("auto", d) for d in ("cpu", "mps", "cuda")] == ["float32", "float32", "bfloat16"]
     assert catalog.resolve_dtype("float16", "cpu") == "float16"
+
+
+def test_a_model_that_plans_is_loaded_whole(planning_model: Path, tiny_model: Path) -> None:
+    model = catalog.load(planning_model)
+    assert model.planner is not None and model.whole_frames == 4
+    assert model.window_frames == 48  # of a second of 50, whole frames of the outline
+    assert catalog.find(planning_model).hash != catalog.find(tiny_model).hash
+
+
+def test_an_outline_without_the_parts_that_go_with_it_is_refused(
+    planning_model: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    for name in ("no planner", "deaf", "other"):
+        shutil.copytree(planning_model, tmp_path / name)
+    for part in catalog.PLANNING_PARTS:
+        shutil.rmtree(tmp_path / "no planner" / part)
+    shutil.rmtree(tmp_path / "deaf" / "lm")
+    shutil.copytree(tiny_model / "lm", tmp_path / "deaf" / "lm")
+    header = json.loads((tmp_path / "other" / "lm" / "config.json").read_text())
+    header["config"]["outline_fingerprint"] = "0" * 12
+    (tmp_path / "other" / "lm" / "config.json").write_text(json.dumps(header))
+    for name, words in (("no planner", "no planner"), ("deaf", "hears no outline"), ("other", "fills in outline 0")):
+        with pytest.raises(ModelError, match=words):
+            catalog.load(tmp_path / name)
