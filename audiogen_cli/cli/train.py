@@ -174,10 +174,11 @@ def outline(
 ) -> None:
     """Fit an outline: a dozen frames of codes a second, for a language model to plan a sound with.
 
-    `audiolm train lm --codec OUTLINE` trains the model that plans, `audiolm train lm --outline OUTLINE` the one that
-    fills in. No steps, no gradients: k-means on patches of the spectrum.
+    `audiolm train lm --codec OUTLINE -o PLAN` trains the model that plans, and then `audiolm train lm --outline
+    PLAN/model` one that fills in. No steps, no gradients: k-means on patches of the spectrum.
     """
-    check_output(output, force)
+    if (output / "config.json").exists():
+        check_output(output / "config.json", force)
     run = Run(data, output, recipe, tier=tier, licence=licence)
     clips = run.clips()
     from audiogen_cli.config import from_dict, load_toml
@@ -206,10 +207,15 @@ def lm(
         Path | None, typer.Option("--text", metavar="FOLDER", help="A T5 encoder. (Default: the model's.)")
     ] = None,
     outline_folder: Annotated[
-        Path | None, typer.Option("--outline", metavar="FOLDER", help="The outline that this model is to fill in.")
+        Path | None,
+        typer.Option(
+            "--outline", metavar="FOLDER", help="What this model fills in: an outline, or a model trained on its codes."
+        ),
     ] = None,
 ) -> None:
     """Train a language model on captioned recordings, on the codes of a codec and the text encoder of a model.
+
+    With --codec OUTLINE it learns to plan; with --outline, to fill in. Named the model that plans, it is made whole.
 
     Examples are made on the fly: sounds repeated, varied, mixed, and their captions reworded. Written as it goes:
     log.jsonl, sounds for a few prompts with spectrograms, checkpoints, and model/. Stopped, it goes on with --resume.
@@ -227,7 +233,11 @@ def lm(
     with console.waiting("loading the codec and the text encoder"):
         base: Any = checkpoint.load(folders["codec"])
         text = T5Conditioner.load(folders["text"], "cpu")
-    sketch: Any = checkpoint.load(outline_folder, expect=("outline",)) if outline_folder else None
+    sketch: Any = None
+    if outline_folder:
+        plans = (outline_folder / "codec").is_dir()
+        folders |= {"outline": outline_folder / "codec", "planner": outline_folder / "lm"} if plans else {}
+        sketch = checkpoint.load(folders.get("outline", outline_folder), expect=("outline",))
     plan = training.fitted(run.plan(training.LMRecipe), base, text, sketch)
     begun: Any = checkpoint.load(run.start, expect=("lm",)) if run.start else None
     if from_tokens and sketch is not None:

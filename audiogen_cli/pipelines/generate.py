@@ -48,7 +48,8 @@ class Prompt(NamedTuple):
     outline: Tensor | None = None
 
     def expand(self, batch: int) -> Prompt:
-        return Prompt(*(part if part is None else part.expand(batch, -1, -1) for part in self))
+        outline = None if self.outline is None else self.outline.expand(batch, -1, -1)
+        return Prompt(self.codes.expand(batch, -1, -1), outline)
 
 
 class Hops(NamedTuple):

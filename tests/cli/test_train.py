@@ -117,6 +117,41 @@ def test_a_codec_then_a_language_model_then_a_sound(
     assert audio.info("out.wav").seconds == pytest.approx(0.4)
 
 
+OUTLINE_RECIPE = """
+examples = 6
+patches = 60
+[outline]
+sample_rate = 8000
+hop_length = 640
+n_fft = 256
+num_mels = 8
+num_codebooks = 2
+codebook_size = 16
+"""
+
+
+def test_an_outline_a_model_that_plans_and_one_that_fills_in(
+    audiolm: Callable[..., Result], sounds: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "outline.toml").write_text(OUTLINE_RECIPE)
+    assert audiolm("train", "outline", "--data", sounds, "-o", "o", "--recipe", "outline.toml").stdout == "o\n"
+    with_text = ("--recipe", "lm.toml", "--text", tiny_model / "text", "--data", sounds)
+    result = audiolm("train", "lm", *with_text, "-o", "plan", "--codec", "o")
+    assert result.exit_code == 0, result.output
+    codec = ("--codec", tiny_model / "codec")
+    result = audiolm("train", "lm", *with_text, "-o", "whole", *codec, "--outline", "plan/model")
+    assert result.exit_code == 0, result.output
+    result = audiolm("generate", "rain", "--seconds", "0.9", "--model", "whole/model", "-o", "out.wav", "--seed", "1")
+    assert result.exit_code == 0, result.output
+    assert audio.info("out.wav").seconds == pytest.approx(0.9)
+    result = audiolm("train", "lm", *with_text, "-o", "half", *codec, "--outline", "o")
+    assert result.exit_code == 0, result.output
+    result = audiolm("generate", "rain", "--model", "half/model")
+    assert result.exit_code != 0 and "no planner is there" in result.stderr
+    result = audiolm("train", "outline", "--data", sounds, "-o", "o", "--recipe", "outline.toml")
+    assert result.exit_code != 0 and "--force" in result.stderr
+
+
 def test_an_entropy_model_of_any_codec(audiolm: Callable[..., Result], sounds: Path, tiny_model: Path) -> None:
     from audiogen_cli.hub import checkpoint
     from audiogen_cli.models.entropy import EntropyLM
