@@ -11,6 +11,7 @@ import pytest
 
 from audiogen_cli.errors import CheckpointError, InputError, ModelError
 from audiogen_cli.hub import catalog
+from audiogen_cli.hub.card import ModelCard
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def test_a_loaded_model_has_all_its_parts(tiny_model: Path) -> None:
 
 def test_a_folder_without_a_card_takes_its_own_name(copy: Path) -> None:
     (copy / "model.json").unlink()
-    assert catalog.find(copy).card == catalog.ModelCard("copy")
+    assert catalog.find(copy).card == ModelCard("copy")
 
 
 def test_the_hash_names_what_decides_the_sound(tiny_model: Path, copy: Path) -> None:
