@@ -82,6 +82,27 @@ def test_the_hash_names_what_decides_the_sound(tiny_model: Path, copy: Path) -> 
     assert catalog.find(copy).hash != original
 
 
+def test_a_scorer_is_a_part_that_may_be_there(tiny_model: Path, scored_model: Path) -> None:
+    plain, scored = catalog.load(tiny_model), catalog.load(scored_model)
+    assert plain.clap is None and scored.clap is not None and scored.clap is scored.clap
+    assert plain.hash != scored.hash
+    assert (catalog.find(tiny_model).scored, catalog.find(scored_model).scored) == (False, True)
+
+
+def test_a_scorer_of_another_text_encoder_is_refused(scored_model: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(scored_model, tmp_path / "other")
+    edit(folder / "clap" / "config.json", lambda header: header["config"].update(text_fingerprint="0123456789ab"))
+    model = catalog.load(folder)
+    with pytest.raises(ModelError, match="reads texts by encoder 0123456789ab"):
+        _ = model.clap
+
+
+def test_candidates_without_a_scorer_are_refused(copy: Path) -> None:
+    edit(copy / "model.json", lambda card: card.update(candidates=4))
+    with pytest.raises(ModelError, match="no scorer"):
+        catalog.find(copy)
+
+
 def test_a_language_model_of_another_codec_is_refused(copy: Path) -> None:
     edit(copy / "lm" / "config.json", lambda header: header["config"].update(codec_fingerprint="0123456789ab"))
     with pytest.raises(ModelError, match="speaks the codes of codec 0123456789ab"):
