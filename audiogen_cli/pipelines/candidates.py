@@ -19,6 +19,7 @@ from torch import Tensor
 from audiogen_cli.data import audio
 from audiogen_cli.errors import InputError
 from audiogen_cli.hub.catalog import Model
+from audiogen_cli.models.clap import CLAP
 from audiogen_cli.pipelines.recipe import MAX_CANDIDATES
 
 
@@ -49,13 +50,18 @@ def count_for(model: Model, prompt: str | None, wanted: int | None) -> int:
     return count if prompt else 1
 
 
-@torch.inference_mode()
 def best(model: Model, prompt: str | None, waveforms: Sequence[Tensor]) -> Chosen:
-    """waveforms: [C, N] each, at the model's rate, of one prompt. Each is scored by itself."""
+    """waveforms: [C, N] each, at the model's rate, of one prompt."""
     if len(waveforms) == 1 or model.clap is None:
         return Chosen(waveforms[0])
-    text, rate = model.text([prompt]), model.clap.config.sample_rate
+    found = scores(model, model.clap, prompt, waveforms)
+    first = max(range(len(found)), key=found.__getitem__)
+    return Chosen(waveforms[first], found[first])
+
+
+@torch.inference_mode()
+def scores(model: Model, clap: CLAP, prompt: str | None, waveforms: Sequence[Tensor]) -> list[float]:
+    """How well each of the waveforms [C, N] answers the prompt, each heard by itself."""
+    text, rate = model.text([prompt]), clap.config.sample_rate
     heard = [audio.remix(audio.resample(waveform, model.sample_rate, rate), 1)[0] for waveform in waveforms]
-    scores = [model.clap.score(waveform, text) for waveform in heard]
-    first = max(range(len(scores)), key=scores.__getitem__)
-    return Chosen(waveforms[first], scores[first])
+    return [clap.score(waveform, text) for waveform in heard]
