@@ -44,7 +44,16 @@ def planning_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -
     shutil.copytree(tiny_model, folder)
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        config = OutlineConfig(SAMPLE_RATE, 4 * HOP, n_fft=256, num_mels=8, num_codebooks=2, codebook_size=12)
+        config = OutlineConfig(
+            SAMPLE_RATE,
+            4 * HOP,
+            n_fft=256,
+            num_mels=8,
+            num_codebooks=2,
+            codebook_size=12,
+            decoder_dim=8,
+            subframe_dim=8,
+        )
         outline = Outline.fit([torch.randn(1, SAMPLE_RATE) * level for level in (0.01, 0.1, 0.3)], config, 30)
         checkpoint.save(folder / "outline", outline)
         checkpoint.save(folder / "planner", tiny_lm(outline, 2))

@@ -1,11 +1,15 @@
-"""An outline: few codes a second that say how the spectrum of a sound moves, and nothing of its detail.
+"""An outline: a codec of few frames a second, whose codes say how the spectrum of a sound moves.
 
     waveform [B, 1, N] --log mel--> [B, M, T * subframes] --patches--> [B, T, M * subframes] --residual VQ--> [B, K, T]
+    codes --sum of the entries--> log mel [B, M, T * subframes] --renderer--> magnitudes --Griffin-Lim--> waveform
 
-AudioLM (2209.03143) first writes tokens of low rate that hold a sound together, and then the codec's tokens under them.
-Its tokens come from a speech model; these are k-means centres of patches of a log mel spectrum, as those of HuBERT's
-first iteration (2106.07447, section III-B) are of MFCCs. They need no other model and hold for every kind of sound.
-A language model of outlines plans (models/lm.py); one of the codec's codes hears the plan and fills it in.
+A language model reads as many steps of it for 4 s as of other codecs for 1 s, which holds a sound together when there
+is little to learn from. The codes are k-means centres of patches of a log mel spectrum, as those of HuBERT's first
+iteration (2106.07447, section III-B) are of MFCCs: nothing is trained for them. What renders them is the spectral
+codec's decoder. It begins as an interpolation between the mel bands, and learns the rest by `audiolm train codec`.
+
+A language model of outlines may also only plan (AudioLM, 2209.03143, writes tokens of low rate first), and one of
+another codec's codes hear the plan and fill it in: models/lm.py.
 """
 
 from __future__ import annotations
@@ -17,17 +21,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from audiogen_cli.models.codec import Codec
-from audiogen_cli.ops.stft import frame_stft, griffin_lim, mel_filter_bank
+from audiogen_cli.models.codec import Codec, CodecOutput
+from audiogen_cli.models.spectral import LOG_FLOOR, SpectralConfig, SpectralDecoder, magnitude_distance
+from audiogen_cli.ops.stft import frame_stft, mel_filter_bank
 from audiogen_cli.quantizers import kmeans
 
-_FLOOR = math.log(1e-4)  # -80 dB
-_ITERATIONS = 16
+FLOOR = math.log(1e-4)  # -80 dB: what is quieter is silence
 
 
 @dataclass(frozen=True)
 class OutlineConfig:
-    """A frame of codes stands for `hop_length` samples, described by `subframes` mel spectra of `num_mels` bands."""
+    """A frame of codes stands for `hop_length` samples, described by `subframes` mel spectra of `num_mels` bands.
+
+    decoder_dim .. synthesis_fft: of the renderer, as in SpectralConfig; it hears a mel spectrum as its latent.
+    """
 
     sample_rate: int = 16_000
     hop_length: int = 1280
@@ -36,10 +43,32 @@ class OutlineConfig:
     num_mels: int = 64
     num_codebooks: int = 4
     codebook_size: int = 512
+    decoder_dim: int = 384
+    decoder_layers: int = 4
+    subframe_dim: int = 320
+    subframe_layers: int = 2
+    synthesis_fft: int = 640
 
     def __post_init__(self) -> None:
         if self.hop_length % self.subframes or self.n_fft < self.hop_length // self.subframes:
             raise ValueError("subframes must divide hop_length, and n_fft must cover a subframe.")
+
+    @property
+    def renderer(self) -> SpectralConfig:
+        """The spectral codec whose decoder renders: one of its frames is a subframe here."""
+        return SpectralConfig(
+            sample_rate=self.sample_rate,
+            hop_length=self.subframe_hop,
+            decoder_dim=self.decoder_dim,
+            decoder_layers=self.decoder_layers,
+            subframe_dim=self.subframe_dim,
+            subframe_layers=self.subframe_layers,
+            synthesis_fft=self.synthesis_fft,
+            phase="griffin-lim",
+            latent_dim=self.num_mels,
+            analysis_ffts=(),
+            analysis_hops=(),
+        )
 
     @property
     def dim(self) -> int:
@@ -51,7 +80,7 @@ class OutlineConfig:
 
 
 class Outline(Codec):
-    """Mono. It is fitted, not trained. What it decodes to is a sketch for the ear, by the Griffin-Lim algorithm."""
+    """Mono. Its codes are fitted (`fit`, `audiolm train outline`), its renderer is trained (`audiolm train codec`)."""
 
     channels = 1
     entries: Tensor
@@ -62,50 +91,99 @@ class Outline(Codec):
         self.sample_rate, self.hop_length = config.sample_rate, config.hop_length
         self.num_codebooks, self.codebook_size = config.num_codebooks, config.codebook_size
         self.encoder_context = -(-(config.n_fft - config.subframe_hop + 1) // (2 * config.hop_length))
+        self.decoder_context = -(-config.renderer.decoder_context // config.subframes)
         self.register_buffer("entries", torch.zeros(config.num_codebooks, config.codebook_size, config.dim))
+        self.decoder = SpectralDecoder(config.renderer)
 
     @classmethod
     def fit(cls, waveforms: Iterable[Tensor], config: OutlineConfig, size: int = 100_000, seed: int = 0) -> Outline:
-        """An outline for sounds like these [1, N], from `size` of their patches. InputError when they are too few."""
+        """An outline for sounds like these [1, N], from `size` of their patches. InputError when they are too few.
+
+        The entries are rounded to 16 bits, as checkpoints keep them.
+        """
         model = cls(config)
+        model._interpolate()
         batches = (model.patches(waveform[None])[0] for waveform in waveforms)
         residual = kmeans.sample(batches, size, seed)
         for level in range(config.num_codebooks):
-            model.entries[level] = kmeans.fit(residual, config.codebook_size, seed=seed + level)
-            residual = residual - model.entries[level][kmeans.nearest(residual, model.entries[level])]
+            entries = kmeans.fit(residual, config.codebook_size, seed=seed + level)
+            residual = residual - entries[kmeans.nearest(residual, entries)]
+            model.entries[level] = entries.half()
         return model
 
+    @torch.no_grad()
     def patches(self, waveform: Tensor) -> Tensor:
         """waveform [B, 1, N] -> natural log of mel magnitudes [B, T, subframes * num_mels]; a full-scale sine is 0."""
         config = self.config
-        whole = torch.nn.functional.pad(waveform[:, 0].float(), (0, -waveform.shape[-1] % config.hop_length))
-        magnitude = frame_stft(whole, config.n_fft, config.subframe_hop).abs() * (4.0 / config.n_fft)
-        level = (self._bank() @ magnitude).clamp_min(math.exp(_FLOOR)).log()  # [B, M, T * subframes]
-        return level.transpose(1, 2).reshape(len(level), -1, config.dim)
+        with torch.autocast(waveform.device.type, enabled=False):
+            whole = torch.nn.functional.pad(waveform[:, 0].float(), (0, -waveform.shape[-1] % config.hop_length))
+            magnitude = frame_stft(whole, config.n_fft, config.subframe_hop).abs() * (4.0 / config.n_fft)
+            bank = mel_filter_bank(config.sample_rate, config.n_fft, config.num_mels).to(magnitude.device)
+            level = (bank @ magnitude).clamp_min(math.exp(FLOOR)).log()  # [B, M, T * subframes]
+            return level.transpose(1, 2).reshape(len(level), -1, config.dim)
 
     @torch.no_grad()
     def encode(self, waveform: Tensor, num_codebooks: int | None = None) -> Tensor:
         """waveform [B, 1, N] in [-1, 1] -> codes [B, K, T]."""
-        residual = self.patches(waveform)
-        codes = []
-        for entries in self.entries[:num_codebooks]:
-            codes.append(kmeans.nearest(residual, entries))
-            residual = residual - entries[codes[-1]]
-        return torch.stack(codes, 1)
+        return self.quantize(self.patches(waveform), num_codebooks)
 
     @torch.no_grad()
+    def quantize(self, patches: Tensor, num_codebooks: int | None = None) -> Tensor:
+        """patches [B, T, D] -> codes [B, K, T]."""
+        residual = patches
+        codes = [torch.empty(len(patches), 0, patches.shape[1], dtype=torch.int64, device=patches.device)]
+        with torch.autocast(patches.device.type, enabled=False):
+            for entries in self.entries[:num_codebooks]:
+                codes.append(kmeans.nearest(residual, entries)[:, None])
+                residual = residual - entries[codes[-1][:, 0]]
+        return torch.cat(codes, 1)
+
+    def dequantize(self, codes: Tensor) -> Tensor:
+        """codes [B, K', T], K' <= K -> patches [B, T, D]."""
+        return torch.stack([self.entries[k][codes[:, k]] for k in range(codes.shape[1])]).sum(0)
+
     def decode(self, codes: Tensor) -> Tensor:
         """codes [B, K', T], K' <= K -> waveform [B, 1, T * hop_length]."""
-        config = self.config
-        patches = torch.stack([self.entries[k][codes[:, k]] for k in range(codes.shape[1])]).sum(0)
-        level = patches.reshape(len(codes), -1, config.num_mels).transpose(1, 2)  # [B, M, T * subframes]
-        heard = level.exp() * (level > _FLOOR + 0.5) * (config.n_fft / 4.0)
-        magnitude = (torch.linalg.pinv(self._bank()) @ heard).clamp_min(0.0)
-        return griffin_lim(magnitude, config.subframe_hop, _ITERATIONS)[:, None]
+        return self.decode_from(codes, 0)
+
+    def decode_from(self, codes: Tensor, first_frame: int) -> Tensor:
+        return self.decoder(self._latent(self.dequantize(codes)), first_frame * self.config.subframes)
+
+    def forward(self, waveform: Tensor, num_codebooks: int | None = None) -> CodecOutput:
+        """The waveform has the input's phases: it differs from it in its magnitudes alone.
+
+        With 0 codebooks the renderer hears the mel spectrum as it is.
+        """
+        renderer, patches = self.config.renderer, self.patches(waveform)
+        codes = self.quantize(patches, num_codebooks)
+        level, _ = self.decoder.spectrum(self._latent(self.dequantize(codes) if codes.shape[1] else patches))
+        whole = torch.nn.functional.pad(waveform, (0, -waveform.shape[-1] % self.hop_length))
+        spectrum = frame_stft(whole, renderer.synthesis_fft, renderer.synthesis_hop)
+        decoded = self.decoder.synthesize(level, spectrum.angle())[..., : waveform.shape[-1]]
+        distance = magnitude_distance(spectrum.abs(), level, self.sample_rate)
+        return CodecOutput(decoded, codes, distance.new_zeros(()), distance)
 
     def codebooks(self) -> Tensor:
         return self.entries
 
-    def _bank(self) -> Tensor:
-        config = self.config
-        return mel_filter_bank(config.sample_rate, config.n_fft, config.num_mels).to(self.entries.device)
+    def _latent(self, patches: Tensor) -> Tensor:
+        """patches [B, T, D] -> what the renderer hears, [B, M, T * subframes], about mean 0 and variance 1."""
+        level = patches.reshape(len(patches), -1, self.config.num_mels).transpose(1, 2)
+        return (torch.where(level < FLOOR + 0.5, LOG_FLOOR - 1.0, level) + 5.0) / 2.0
+
+    @torch.no_grad()
+    def _interpolate(self) -> None:
+        """The renderer's linear path draws straight lines between the bands, and its network says nothing yet."""
+        config, skip = self.config, self.decoder.skip
+        bank = mel_filter_bank(config.sample_rate, config.n_fft, config.num_mels)
+        gain = bank.sum(1).clamp_min(1e-3)
+        centre = (bank * torch.linspace(0, 1, bank.shape[1])).sum(1) / gain  # [M], of the Nyquist frequency
+        place = torch.linspace(0, 1, config.renderer.bins)
+        above = torch.searchsorted(centre, place).clamp(1, len(centre) - 1)
+        share = ((place - centre[above - 1]) / (centre[above] - centre[above - 1]).clamp_min(1e-6)).clamp(0, 1)[:, None]
+        weight = torch.zeros(config.renderer.bins, len(centre))
+        weight = weight.scatter(1, above[:, None], share).scatter_add(1, above[:, None] - 1, 1 - share)
+        skip.weight.copy_(weight.repeat(config.renderer.subframes, 1))
+        skip.bias.copy_((weight @ gain.log()).repeat(config.renderer.subframes) / -2.0)
+        self.decoder.head.weight.zero_()
+        self.decoder.head.bias.zero_()

@@ -226,6 +226,24 @@ class SpectralDecoder(nn.Module):
         return overlap_add(spectrum.flatten(0, 1), self.config.synthesis_hop).reshape(*level.shape[:2], -1)
 
 
+def magnitude_distance(target: Tensor, level: Tensor, sample_rate: int) -> Tensor:
+    """Mean absolute difference of log magnitudes, of bins and twice of mel bands: [B, C, F, T'] twice -> scalar.
+
+    target: magnitudes of an unscaled STFT; level: logarithms, 0 for a full-scale sine.
+    In bands the fluctuation of noise, which no codec of a few kbps keeps, averages out: what is left is heard.
+    It is taken before any inverse transform, where each output answers for its own bin. Through the waveform, a
+    loud frame that leaks into a silent one has a gradient thousands of times larger than everything else.
+    """
+    floor, n_fft = math.exp(LOG_FLOOR), 2 * (target.shape[-2] - 1)
+    target = target * (4.0 / n_fft)
+    wanted = target.clamp_min(floor).log()
+    found = torch.where(target <= floor, level.clamp_min(LOG_FLOOR), level)  # silence may be as quiet as it likes
+    bins = (wanted - found).abs().mean()
+    bank = mel_filter_bank(sample_rate, n_fft, 64).to(level.device)
+    bands = [(bank @ magnitude).clamp_min(floor).log() for magnitude in (target, level.clamp_max(2.0).exp())]
+    return bins + 2.0 * (bands[0] - bands[1]).abs().mean()
+
+
 def textured(level: Tensor, spread: Tensor, noise: Tensor) -> Tensor:
     """Log magnitudes that fluctuate as those of `noise` do, by exp(spread) times as much: [B, C, F, T'] each.
 
@@ -288,10 +306,11 @@ class SpectralCodec(Codec):
         decoded = self.decoder.synthesize(level, spectrum.angle() if predicted is None else predicted)
         decoded = decoded[..., : waveform.shape[-1]]
         if self.config.texture == "rayleigh" or second is None:
-            distance = self._magnitude_distance(spectrum.abs(), level)
+            distance = magnitude_distance(spectrum.abs(), level, self.sample_rate)
             return CodecOutput(decoded, codes, commitment, distance)
         heads = torch.stack([level, second])
-        distance = self._magnitude_distance(spectrum.abs(), heads[0]) + 0.1 * self._spread_loss(spectrum.abs(), *heads)
+        distance = magnitude_distance(spectrum.abs(), heads[0], self.sample_rate)
+        distance = distance + 0.1 * self._spread_loss(spectrum.abs(), *heads)
         return CodecOutput(decoded, codes, commitment, distance, self._levels(spectrum.abs(), heads))
 
     def _spread_loss(self, target: Tensor, level: Tensor, spread: Tensor) -> Tensor:
@@ -312,22 +331,6 @@ class SpectralCodec(Codec):
         recorded = (target * (4.0 / self.config.synthesis_fft)).clamp_min(math.exp(LOG_FLOOR)).log()
         made = textured(heads[0], heads[1], noise).clamp_min(LOG_FLOOR)
         return Levels((recorded + 5.0) / 2.0, (made + 5.0) / 2.0, heads)
-
-    def _magnitude_distance(self, target: Tensor, level: Tensor) -> Tensor:
-        """Mean absolute difference of log magnitudes, of bins and twice of mel bands: [B, C, F, T'] twice -> scalar.
-
-        In bands the fluctuation of noise, which no codec of a few kbps keeps, averages out: what is left is heard.
-        It is taken before any inverse transform, where each output answers for its own bin. Through the waveform, a
-        loud frame that leaks into a silent one has a gradient thousands of times larger than everything else.
-        """
-        floor, n_fft = math.exp(LOG_FLOOR), self.config.synthesis_fft
-        target = target * (4.0 / n_fft)
-        wanted = target.clamp_min(floor).log()
-        found = torch.where(target <= floor, level.clamp_min(LOG_FLOOR), level)  # silence may be as quiet as it likes
-        bins = (wanted - found).abs().mean()
-        bank = mel_filter_bank(self.sample_rate, n_fft, 64).to(level.device)
-        bands = [(bank @ magnitude).clamp_min(floor).log() for magnitude in (target, level.clamp_max(2.0).exp())]
-        return bins + 2.0 * (bands[0] - bands[1]).abs().mean()
 
     def codebooks(self) -> Tensor:
         return self.quantizer.codebooks()
