@@ -19,7 +19,12 @@ if TYPE_CHECKING:
     from audiogen_cli.hub.soundstream import AudioLMSoundStream, MusicLMSoundStream, SoundStream
     from audiogen_cli.models.decoding import finish
     from audiogen_cli.models.semantic import HubertWithKmeans
-    from audiogen_cli.models.stages import CoarseTransformer, FineTransformer, SemanticTransformer
+    from audiogen_cli.models.stages import (
+        CoarseAndFineTransformer,
+        CoarseTransformer,
+        FineTransformer,
+        SemanticTransformer,
+    )
     from audiogen_cli.models.streaming import decode_blocks, encode_blocks
     from audiogen_cli.pipelines.audiolm import AudioLM
     from audiogen_cli.pipelines.generate import continue_audio, generate
@@ -36,6 +41,7 @@ __all__ = [
     "AudioLM",
     "AudioLMSoundStream",
     "AudiolmError",
+    "CoarseAndFineTransformer",
     "CoarseTransformer",
     "CoarseTransformerTrainer",
     "FineTransformer",
@@ -61,6 +67,7 @@ _HOMES = {
     "AudioLM": "audiogen_cli.pipelines.audiolm",
     "AudioLMSoundStream": "audiogen_cli.hub.soundstream",
     "AudiolmError": "audiogen_cli.errors",
+    "CoarseAndFineTransformer": "audiogen_cli.models.stages",
     "CoarseTransformer": "audiogen_cli.models.stages",
     "CoarseTransformerTrainer": "audiogen_cli.training.audiolm_trainers",
     "FineTransformer": "audiogen_cli.models.stages",

@@ -4,7 +4,7 @@
     folder/codec, folder/lm            checkpoints (hub/checkpoint.py)
     folder/text                        the text encoder (conditioners/text.py)
 
-An AudioLM has other parts (hub/stages.py): codec, encoder, semantic, coarse, fine, and text where it is read.
+An AudioLM has other parts (hub/stages.py): codec, encoder, semantic, coarse, and where they are needed fine and text.
 
 Bundled models lie in `weights/`: inside the installed package, or at the root of a clone. Finding and hashing one of
 them imports no torch; only `load` does. Any other name is a short name of hub/known.py or `owner/name[@revision]` on
@@ -46,7 +46,7 @@ Getter = Callable[[str, str | None], Path]  # a repository and a revision -> its
 
 DEFAULT_MODEL = "sounds-small"
 PARTS = ("codec", "lm", "text")
-STAGED_PARTS = ("codec", "encoder", "semantic", "coarse", "fine")
+STAGED_PARTS = ("codec", "encoder", "semantic", "coarse")
 _PACKAGE = Path(__file__).resolve().parents[1]
 SHELVES = (_PACKAGE / "weights", _PACKAGE.parent / "weights")
 
@@ -114,7 +114,7 @@ class Entry:
         if self.layout is not None:
             return self._foreign_hash(decisive)
         digest = hashlib.sha256(json.dumps(decisive).encode())
-        parts = (*STAGED_PARTS, "text") if self.staged else PARTS
+        parts = (*STAGED_PARTS, "fine", "text") if self.staged else PARTS
         for path in sorted(path for part in parts for path in (self.folder / part).rglob("*") if path.is_file()):
             digest.update(path.relative_to(self.folder).as_posix().encode() + b"\0")
             with open(path, "rb") as file:

@@ -24,6 +24,7 @@ from audiogen_cli.hub.soundstream import SoundStream
 from audiogen_cli.hub.tables import WEIGHTS, Safetensors, fill, only_for_training
 from audiogen_cli.models.audiolm import Stage, StageConfig
 from audiogen_cli.models.codec import Codec
+from audiogen_cli.models.depth import DepthConfig, DepthStage
 from audiogen_cli.models.encodec import Encodec, EncodecConfig, StereoEncodec
 from audiogen_cli.models.entropy import EntropyLM, EntropyLMConfig
 from audiogen_cli.models.lm import LM, LMConfig
@@ -34,6 +35,7 @@ from audiogen_cli.ops.skeleton import skeleton
 FORMAT = 1
 
 KINDS: dict[str, tuple[type[Any], type[nn.Module]]] = {
+    "depth": (DepthConfig, DepthStage),
     "encodec": (EncodecConfig, Encodec),
     "encodec-stereo": (EncodecConfig, StereoEncodec),
     "entropy-lm": (EntropyLMConfig, EntropyLM),
@@ -42,6 +44,7 @@ KINDS: dict[str, tuple[type[Any], type[nn.Module]]] = {
     "spectral": (SpectralConfig, SpectralCodec),
     "stage": (StageConfig, Stage),
 }
+STAGES = ("stage", "depth")
 CODECS = tuple(kind for kind, (_, cls) in KINDS.items() if issubclass(cls, Codec))
 
 

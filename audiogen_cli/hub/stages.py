@@ -1,7 +1,8 @@
 """An AudioLM on disk: a folder with one part a subfolder, each of which says what it is.
 
 folder/encoder                  the speech model in transformers' layout, and kmeans.safetensors
-folder/semantic, coarse, fine   checkpoints of the three stages (hub/checkpoint.py)
+folder/semantic, coarse, fine   checkpoints of the three stages (hub/checkpoint.py); no fine one where the coarse stage
+                                makes all codebooks (models/depth.py)
 folder/codec                    a checkpoint
 folder/text                     the text encoder, where a stage reads text
 """
@@ -17,6 +18,7 @@ from audiogen_cli.errors import ModelError
 from audiogen_cli.hub import catalog, checkpoint, download
 from audiogen_cli.models.audiolm import Stage
 from audiogen_cli.models.codec import Codec
+from audiogen_cli.models.depth import DepthStage
 from audiogen_cli.models.semantic import HubertWithKmeans, SemanticTokenizer
 
 CENTROIDS = "kmeans.safetensors"
@@ -30,12 +32,12 @@ class Stages(NamedTuple):
     codec: Codec
     semantic: Stage
     coarse: Stage
-    fine: Stage
+    fine: Stage | None = None
     text: T5Conditioner | None = None
 
     @property
-    def all(self) -> tuple[Stage, Stage, Stage]:
-        return self.semantic, self.coarse, self.fine
+    def all(self) -> tuple[Stage, ...]:
+        return (self.semantic, self.coarse) if self.fine is None else (self.semantic, self.coarse, self.fine)
 
 
 def load(folder: str | os.PathLike[str], device: str = "cpu") -> Stages:
@@ -43,20 +45,26 @@ def load(folder: str | os.PathLike[str], device: str = "cpu") -> Stages:
     folder = Path(folder)
     tokenizer = HubertWithKmeans(folder / "encoder", folder / "encoder" / CENTROIDS).to(device)
     codec: Any = checkpoint.load(folder / "codec", device, expect=checkpoint.CODECS)
-    semantic, coarse, fine = (_stage(folder / name, device) for name in STAGES)
+    semantic, coarse = (_stage(folder / name, device) for name in STAGES[:2])
+    fine = None if makes_all(coarse) else _stage(folder / "fine", device)
     text = T5Conditioner.load(folder / "text") if (folder / "text").is_dir() else None
     return checked(Stages(tokenizer, codec, semantic, coarse, fine, text))
 
 
 def _stage(folder: Path, device: str) -> Stage:
-    stage: Stage = checkpoint.load(folder, device, expect=("stage",))  # type: ignore[assignment]
+    stage: Stage = checkpoint.load(folder, device, expect=checkpoint.STAGES)  # type: ignore[assignment]
     return stage
+
+
+def makes_all(coarse: Stage) -> bool:
+    """Whether a coarse stage needs no fine one."""
+    return isinstance(coarse, DepthStage)
 
 
 def save(folder: str | os.PathLike[str], parts: Stages) -> None:
     """Writes all parts. Raises OutputError when the disk refuses."""
     folder = Path(folder)
-    for name, stage in zip(STAGES, parts.all, strict=True):
+    for name, stage in zip(STAGES, parts.all, strict=False):
         checkpoint.save(folder / name, stage)
     checkpoint.save(folder / "codec", parts.codec)
     parts.tokenizer.encoder.save(folder / "encoder")
@@ -67,7 +75,13 @@ def save(folder: str | os.PathLike[str], parts: Stages) -> None:
 
 def checked(parts: Stages) -> Stages:
     """The parts with the text encoder that their stages want. Raises ModelError when they do not fit together."""
-    for name, stage in zip(STAGES, parts.all, strict=True):
+    if makes_all(parts.coarse) != (parts.fine is None):
+        raise ModelError(
+            "the coarse stage makes all codebooks, so that nothing is left to the fine one; leave it out."
+            if parts.fine is not None
+            else "the coarse stage makes the first codebooks only; give a fine stage for the others."
+        )
+    for name, stage in zip(STAGES, parts.all, strict=False):
         if stage.config.stage != name:
             raise ModelError(f"where the {name} stage belongs is a {stage.config.stage} one; change the two.")
     _check_ids(parts)
@@ -109,7 +123,14 @@ def _check_ids(parts: Stages) -> None:
         ):
             if wanted and wanted != there:
                 raise ModelError(f"the {config.stage} stage was trained on ids of {wanted}, not of {there}; use those.")
-    coarse, fine = parts.coarse.config.target, parts.fine.config.target
+    coarse = parts.coarse.config.target
+    if coarse.num_levels > levels:
+        raise ModelError(
+            f"the coarse stage makes {coarse.num_levels} codebooks and the codec has {levels}; change one."
+        )
+    if parts.fine is None:
+        return
+    fine = parts.fine.config.target
     if fine.first_level != coarse.num_levels or fine.first_level + fine.num_levels > levels:
         raise ModelError(
             f"the coarse stage makes {coarse.num_levels} codebooks, the fine stage those from {fine.first_level} to "

@@ -176,9 +176,16 @@ class Stage(nn.Module):
         """The next ids [B, n] of the last block -> logits [B, n, classes] of what follows each."""
         return self._run([Piece(self._last, cache.read, ids, False)], condition, cache)[0]
 
-    def cache(self, batch: int, capacity: int, rows: int | None = None) -> StageCache:
-        """An empty cache for `capacity` ids and start tokens. rows: see ops.attention.Linear."""
-        return StageCache(self.transformer.cache(batch, capacity, rows))
+    def cut(self, cache: StageCache, length: int) -> None:
+        """Leaves the first `length` ids of the last block in the cache."""
+        extra = cache.read - length
+        if extra and cache.places is not None and cache.hidden is not None:
+            cache.places, cache.hidden = Places(*(part[:-extra] for part in cache.places)), cache.hidden[:, :-extra]
+            cache.keys.length, cache.read = cache.keys.length - extra, length
+
+    def cache(self, batch: int, lengths: Sequence[int], rows: int | None = None) -> StageCache:
+        """An empty cache for so many ids of every block. rows: see ops.attention.Linear."""
+        return StageCache(self.transformer.cache(batch, sum(lengths) + len(lengths), rows))
 
     def _run(
         self,
@@ -187,10 +194,21 @@ class Stage(nn.Module):
         cache: StageCache | None,
         forgotten: Tensor | None = None,
     ) -> list[Tensor]:
+        states = self._states(pieces, condition, cache, forgotten)
+        return [self._logits(piece, x, cache) for piece, x in zip(pieces, states, strict=True)]
+
+    def _states(
+        self,
+        pieces: Sequence[Piece],
+        condition: Condition | None,
+        cache: StageCache | None,
+        forgotten: Tensor | None = None,
+    ) -> list[Tensor]:
+        """What the transformer makes of each piece, [B, its tokens, D]."""
         keys = None if cache is None else cache.keys
-        rows = None if keys is None else keys.rows
         x = self._shrunk(torch.cat([self._embedded(piece) for piece in pieces], dim=1))  # [B, S, D]
-        query = Places.cat([self._places(piece) for piece in pieces])
+        places = [self._places(piece) for piece in pieces]
+        query = Places.cat(places)
         hidden = torch.cat([self._hidden(piece) for piece in pieces], dim=1)
         if forgotten is not None:
             hidden = hidden | forgotten
@@ -204,8 +222,7 @@ class Stage(nn.Module):
         memory = self._memory(condition, keys, x)
         seen = hidden if bool(hidden.any()) else None
         x = self.out_norm(self.transformer(x, memory, keys, seen, self._rotary(query, x), relative))
-        parts = x.split([piece.ids.shape[1] + piece.begins for piece in pieces], dim=1)
-        return [self._logits(piece, part, rows) for piece, part in zip(pieces, parts, strict=True)]
+        return list(x.split([len(place.frame) for place in places], dim=1))
 
     def _embedded(self, piece: Piece) -> Tensor:
         """[B, n (+ 1), D]."""
@@ -270,8 +287,9 @@ class Stage(nn.Module):
         ends = self.config.end is not None and number == len(self.config.blocks) - 1 and level == 0
         return self.config.blocks[number].codebook_size + ends
 
-    def _logits(self, piece: Piece, x: Tensor, rows: int | None) -> Tensor:
+    def _logits(self, piece: Piece, x: Tensor, cache: StageCache | None) -> Tensor:
         """What follows state i is of the level that i has, counted from the start token."""
+        rows = None if cache is None else cache.keys.rows
         heads: Any = self.heads[piece.block]
         first = piece.first + (0 if piece.begins else 1)
         logits = x.new_full((*x.shape[:2], self._classes(piece.block, 0)), -torch.inf)

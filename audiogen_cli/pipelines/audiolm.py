@@ -71,7 +71,8 @@ class _Row:
 
 
 class AudioLM:
-    """The three stages between a speech model's k-means and a codec. Raises ModelError when they do not fit."""
+    """The stages between a speech model's k-means and a codec: three, or two where the coarse one makes all codebooks
+    (models/depth.py). Raises ModelError when they do not fit."""
 
     def __init__(
         self,
@@ -79,7 +80,7 @@ class AudioLM:
         codec: Codec,
         semantic_transformer: Stage,
         coarse_transformer: Stage,
-        fine_transformer: Stage,
+        fine_transformer: Stage | None = None,
         text: T5Conditioner | None = None,
         domain: Domain = "speech",
         lanes: int = 1,
@@ -135,7 +136,7 @@ class AudioLM:
         """Yields how far it is, in frames; returns waveforms. Raises InputError when the request cannot be met."""
         rows = self._begun(request)
         total, done = max(row.frames for row in rows), 0
-        steps_of = (self._semantic, self._coarse, self._fine)[: 2 if request.coarse_only else 3]
+        steps_of = (self._semantic, self._coarse, self._fine)[: 2 if request.coarse_only else len(self.parts.all)]
         for number, stage in enumerate(steps_of):
             steps = stage(rows, request)
             while True:
@@ -214,7 +215,7 @@ class AudioLM:
 
     @property
     def _levels(self) -> int:
-        target = self.parts.fine.config.target
+        target = self.parts.all[-1].config.target
         return target.first_level + target.num_levels
 
     @property
@@ -266,6 +267,7 @@ class AudioLM:
         return [replace(row, made=codes) for row, codes in zip(rows, made, strict=True)]
 
     def _fine(self, rows: list[_Row], request: Request) -> Generator[int, None, list[_Row]]:
+        assert self.parts.fine is not None
         config, codec = self.parts.fine.config, self.parts.codec
         first, levels = config.target.first_level, config.target.num_levels
         window = max(1, round(config.window_seconds * codec.frame_rate))
@@ -370,7 +372,7 @@ def continue_audio(
 def load(folder: str | os.PathLike[str], device: str = "cpu", domain: Domain = "speech", lanes: int = 1) -> AudioLM:
     """A model folder (hub/stages.py). Raises ModelError and CheckpointError."""
     parts = stages.load(folder, device)
-    return AudioLM(parts.tokenizer, parts.codec, *parts.all, text=parts.text, domain=domain, lanes=lanes)
+    return AudioLM(*parts[:5], text=parts.text, domain=domain, lanes=lanes)
 
 
 def _seed(row: _Row, stage: int, window: int) -> int:

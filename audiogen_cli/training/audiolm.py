@@ -20,6 +20,7 @@ from audiogen_cli.conditioners.text import T5Conditioner
 from audiogen_cli.errors import InputError
 from audiogen_cli.hub import checkpoint
 from audiogen_cli.models.audiolm import Block, Stage, StageConfig, padded, stage_loss
+from audiogen_cli.models.depth import DepthConfig, DepthStage
 from audiogen_cli.training.loop import ExponentialAverage, LoopConfig
 from audiogen_cli.training.stage_data import Example, Sound, Sounds, Tokenizers, crop
 
@@ -65,6 +66,24 @@ class StageRecipe:
     weight_decay: float = 0.01
 
 
+@dataclass(frozen=True)
+class DepthSettings(StageSettings):
+    """As StageSettings, and of the transformer within a frame. num_coarse: how many codebooks; None is all."""
+
+    depth_dim: int = 256
+    depth_layers: int = 2
+    depth_heads: int = 4
+
+
+@dataclass(frozen=True)
+class DepthRecipe:
+    """As StageRecipe."""
+
+    model: DepthSettings = field(default_factory=DepthSettings)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    weight_decay: float = 0.01
+
+
 WINDOWS = {"semantic": 30.0, "coarse": 10.0, "fine": 3.0}
 """Seconds that each stage hears at once (AudioLM, section IV-B)."""
 
@@ -73,7 +92,15 @@ def configured(stage: Literal["semantic", "coarse", "fine"], settings: StageSett
     """The stage that a recipe's settings make with these tokenizers."""
     chosen = {name: value for name, value in vars(settings).items() if name != "num_coarse"}
     chosen["window_seconds"] = settings.window_seconds or WINDOWS[stage]
+    if isinstance(settings, DepthSettings) and parts.codec is not None:
+        blocks = _blocks(stage, settings.num_coarse or parts.codec.num_codebooks, parts)
+        return fitted(DepthConfig(stage, blocks, **chosen), parts)
     return fitted(StageConfig(stage, _blocks(stage, settings.num_coarse, parts), **chosen), parts)
+
+
+def build(config: StageConfig) -> Stage:
+    """The stage of a configuration, untrained."""
+    return DepthStage(config) if isinstance(config, DepthConfig) else Stage(config)
 
 
 def _blocks(stage: str, num_coarse: int | None, parts: Tokenizers) -> tuple[Block, ...]:

@@ -75,6 +75,29 @@ def test_from_recordings_to_a_continued_one(
     assert refused.exit_code == 2 and "none of this model's stages reads text" in refused.stderr
 
 
+def test_one_stage_in_place_of_two(
+    audiolm: Callable[..., Result], sounds: Path, speech_model: Path, tiny_model: Path, refused: Callable[..., str]
+) -> None:
+    Path("depth.toml").write_text(RECIPE.replace("[loop]", "depth_dim = 16\ndepth_layers = 1\n\n[loop]"))
+    words = ("--encoder", speech_model, "--kmeans", speech_model / "kmeans.safetensors")
+    codec = ("--codec", tiny_model / "codec")
+    data = ("--data", sounds)
+    join = ("train", "join", "-o", "speech", "--semantic", "runs/semantic", *words, *codec, "--coarse")
+    for arguments in (
+        ("train", "semantic", *data, "--recipe", "tiny.toml", "-o", "runs/semantic", *words),
+        ("train", "depth", *data, "--recipe", "depth.toml", "-o", "runs/depth", *words, *codec),
+        (*join, "runs/depth"),
+    ):
+        result = audiolm(*arguments)
+        assert result.exit_code == 0, result.output
+    for index, arguments in enumerate((("--unconditional",), (sounds / "rain.wav",))):
+        made = audiolm("generate", *arguments, "--model", "speech", "--seconds", 0.3, "-o", f"{index}.wav")
+        assert made.exit_code == 0, made.output
+        assert audio.read(f"{index}.wav").waveform.isfinite().all()
+    shutil.rmtree("speech")
+    assert "leave it out" in refused(*join, "runs/depth", "--fine", "runs/depth", exit_code=4)
+
+
 def test_prepared_ids_are_those_of_the_sound(
     audiolm: Callable[..., Result], sounds: Path, speech_model: Path, tiny_model: Path
 ) -> None:

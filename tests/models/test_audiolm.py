@@ -79,9 +79,9 @@ def test_cached_pieces_give_the_logits_of_the_whole(option: tuple) -> None:
     """[2, 3: the seed's prefix breaks its cache, and its flash attention aligns the causal mask to the first key]"""
     model, condition, blocks = tiny(*option), text(3, 5), batch(option[0], 4, 3)
     whole = model(blocks, condition)[-1]
-    total = sum(block.shape[1] + 1 for block in blocks)
+    lengths = [block.shape[1] for block in blocks]
     for first, rows_at_once in ((0, None), (3, 1)):
-        cache = model.cache(2, total, rows_at_once)
+        cache = model.cache(2, lengths, rows_at_once)
         parts = [model([*blocks[:-1], blocks[-1][:, :first]], condition, cache)[-1]]
         for start in range(first, blocks[-1].shape[1]):
             parts.append(model.more(blocks[-1][:, start : start + 1], cache, condition))

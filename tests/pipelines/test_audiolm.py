@@ -4,6 +4,7 @@ What differs from the README: `audiogen_cli` for `audiolm_pytorch`, a folder in 
 and our spectral codec where the README has a trained SoundStream.
 """
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch.utils.data import Dataset
 import audiogen_cli
 from audiogen_cli import (
     AudioLM,
+    CoarseAndFineTransformer,
     CoarseTransformer,
     CoarseTransformerTrainer,
     FineTransformer,
@@ -55,8 +57,6 @@ def stages(wav2vec: HubertWithKmeans, unique: bool = True, **more: Any) -> dict[
 
 
 def windowed(parts: dict[str, Any], semantic: float, coarse: float, fine: float) -> dict[str, Any]:
-    import dataclasses
-
     for name, seconds in (("semantic", semantic), ("coarse", coarse), ("fine", fine)):
         stage = parts[f"{name}_transformer"]
         stage.config = dataclasses.replace(stage.config, window_seconds=seconds)
@@ -236,6 +236,25 @@ def test_coarse_alone_gives_a_wave_of_the_same_length(long_model: AudioLM) -> No
     [coarse] = long_model(seconds=0.3, return_coarse_generated_wave=True)
     [whole] = long_model(seconds=0.3)
     assert coarse.shape == whole.shape and not torch.equal(coarse, whole)
+
+
+def test_one_stage_makes_all_codebooks(wav2vec: Any, codec: Any) -> None:
+    parts = stages(wav2vec, unique=False)
+    parts["coarse_transformer"] = CoarseAndFineTransformer(
+        num_semantic_tokens=12, codebook_size=16, num_quantizers=4, level_dim=8, unique_consecutive=False, **SIZES
+    )
+    del parts["fine_transformer"]
+    for stage in parts.values():
+        stage.config = dataclasses.replace(stage.config, window_seconds=0.2)
+    model = AudioLM(wav2vec=wav2vec, codec=codec, **parts)
+    prompt = torch.randn(1, 800) * 0.1
+    waves = model(prime_wave=prompt, batch_size=2, seconds=0.4, filter_thres=0.0)
+    for seed, wave in enumerate(waves):
+        assert 800 < wave.shape[1] <= 4_000 and wave.isfinite().all()
+        assert torch.equal(model(prime_wave=prompt, seconds=0.4, seed=seed, filter_thres=0.0)[0], wave)
+    request = Request([0], prompts=[prompt], seconds=0.4)
+    [row] = finish(model._coarse(finish(model._semantic(model._begun(request), request)), request))
+    assert torch.equal(row.made[:, :5], codec.encode(prompt[None])[0]) and row.made.shape[0] == 4
 
 
 def test_progress_grows_to_the_length(long_model: AudioLM) -> None:
