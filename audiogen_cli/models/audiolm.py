@@ -35,7 +35,8 @@ TEXT_DIM = 512
 
 @dataclass(frozen=True)
 class Block:
-    """A stretch of ids. axis: which time its frames count; first_level: where its levels stand in a frame.
+    """A stretch of ids. axis: which time its frames count; first_level: where its levels stand in a frame. num_groups:
+    of the codec, see models/codec.py: the levels count the codebooks of all groups.
 
     time_scale: how many frames of the last block one of its own lasts, where that is known (rotary positions use it).
     """
@@ -45,6 +46,7 @@ class Block:
     num_levels: int = 1
     first_level: int = 0
     time_scale: float = 1.0
+    num_groups: int = 1
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,8 @@ class StageConfig:
             raise ValueError(f"dim {self.dim} must give each of {self.num_heads} heads the same even width; change one")
         if not self.blocks or self.num_heads % (self.kv_heads or self.num_heads):
             raise ValueError("a stage needs a block, and num_heads must be a multiple of kv_heads; correct them")
+        if any(block.num_levels % block.num_groups or block.first_level % block.num_groups for block in self.blocks):
+            raise ValueError("every block must hold as many codebooks of each group; change their number")
 
     @property
     def target(self) -> Block:
@@ -148,7 +152,8 @@ class Stage(nn.Module):
             self.condition_proj = Linear(config.condition_dim, dim)
         self.transformer = Transformer(config.transformer())
         if config.positions == "relative":
-            self.relative = RelativeBias(dim, config.num_heads)
+            grouped = any(block.num_groups > 1 for block in config.blocks)
+            self.relative = RelativeBias(dim, config.num_heads, grouped)
         self.out_norm = nn.LayerNorm(dim, eps=1e-5)
         self.heads = nn.ModuleList(
             nn.ModuleList(Linear(dim, self._classes(number, level), bias=False) for level in range(block.num_levels))
@@ -241,9 +246,10 @@ class Stage(nn.Module):
         block = self.config.blocks[piece.block]
         count = torch.arange(piece.first, piece.first + piece.ids.shape[1], device=piece.ids.device)
         axis = torch.full_like(count, 0 if block.axis == "semantic" else 1)
-        places = Places(axis, count // block.num_levels, block.first_level + count % block.num_levels)
+        level = block.first_level + count % block.num_levels
+        places = Places(axis, count // block.num_levels, level // block.num_groups, level % block.num_groups)
         zero = count.new_zeros(1)
-        return Places.cat([Places(zero + START, zero, zero), places]) if piece.begins else places
+        return Places.cat([Places(zero + START, zero, zero, zero), places]) if piece.begins else places
 
     def _hidden(self, piece: Piece) -> Tensor:
         hidden = piece.ids == PADDING

@@ -8,8 +8,9 @@ One stage may stand in place of the last two (models/depth.py):
 
     coarse = CoarseAndFineTransformer(num_semantic_tokens=500, codebook_size=1024, num_quantizers=8, dim=512, depth=6)
 
-Each is a Stage (models/audiolm.py). `flash_attn` takes rotary positions, which torch's fused kernels allow, instead of
-the relative bias, which they do not; it never leaves a stage without positions.
+The numbers of quantizers count those of all `rq_groups`. Each is a Stage (models/audiolm.py). `flash_attn` takes rotary
+positions, which torch's fused kernels allow, instead of the relative bias, which they do not; it never leaves a stage
+without positions.
 """
 
 from __future__ import annotations
@@ -46,11 +47,13 @@ class CoarseTransformer(Stage):
         num_semantic_tokens: int,
         dim: int,
         depth: int,
+        rq_groups: int = 1,
         unique_consecutive: bool = True,
         project_semantic_logits: bool = True,
         **more: Any,
     ) -> None:
-        blocks = (Block("semantic", num_semantic_tokens), Block("acoustic", codebook_size, num_coarse_quantizers))
+        acoustic = Block("acoustic", codebook_size, num_coarse_quantizers, num_groups=rq_groups)
+        blocks = (Block("semantic", num_semantic_tokens), acoustic)
         settings = _shared(**more) | {"prefix_weight": float(project_semantic_logits)}
         super().__init__(StageConfig("coarse", blocks, dim, depth, unique_consecutive=unique_consecutive, **settings))
 
@@ -66,11 +69,13 @@ class FineTransformer(Stage):
         codebook_size: int,
         dim: int,
         depth: int,
+        rq_groups: int = 1,
         project_coarse_logits: bool = True,
         **more: Any,
     ) -> None:
-        coarse = Block("acoustic", codebook_size, num_coarse_quantizers)
-        blocks = (coarse, Block("acoustic", codebook_size, num_fine_quantizers, num_coarse_quantizers))
+        first = num_coarse_quantizers
+        coarse = Block("acoustic", codebook_size, first, num_groups=rq_groups)
+        blocks = (coarse, Block("acoustic", codebook_size, num_fine_quantizers, first, num_groups=rq_groups))
         settings = _shared(**more) | {"prefix_weight": float(project_coarse_logits)}
         super().__init__(StageConfig("fine", blocks, dim, depth, **settings))
 
@@ -89,11 +94,13 @@ class CoarseAndFineTransformer(DepthStage):
         level_dim: int = 256,
         level_depth: int = 2,
         level_heads: int = 4,
+        rq_groups: int = 1,
         unique_consecutive: bool = True,
         project_semantic_logits: bool = True,
         **more: Any,
     ) -> None:
-        blocks = (Block("semantic", num_semantic_tokens), Block("acoustic", codebook_size, num_quantizers))
+        acoustic = Block("acoustic", codebook_size, num_quantizers, num_groups=rq_groups)
+        blocks = (Block("semantic", num_semantic_tokens), acoustic)
         settings = _shared(**more) | {"prefix_weight": float(project_semantic_logits)}
         settings |= {"depth_dim": level_dim, "depth_layers": level_depth, "depth_heads": level_heads}
         super().__init__(DepthConfig("coarse", blocks, dim, depth, unique_consecutive=unique_consecutive, **settings))

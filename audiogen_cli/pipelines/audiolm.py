@@ -180,6 +180,11 @@ class AudioLM:
                 )
         if request.texts is not None and self.parts.text is None:
             raise InputError("none of this model's stages reads text; leave the text out.")
+        if request.coarse_only and coarse.target.num_levels % codec.num_groups:
+            raise InputError(
+                f"the coarse stage makes {coarse.target.num_levels} codebooks, which the codec's {codec.num_groups} "
+                "groups cannot share; ask for the whole sound."
+            )
         if request.seconds is not None and not request.seconds > 0:
             raise InputError(f"the length must be positive, not {request.seconds} s; ask for more.")
         window = max(1, round(coarse.window_seconds * codec.frame_rate))

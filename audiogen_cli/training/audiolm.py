@@ -107,12 +107,14 @@ def _blocks(stage: str, num_coarse: int | None, parts: Tokenizers) -> tuple[Bloc
     words = () if parts.semantic is None else (Block("semantic", parts.semantic.codebook_size),)
     if stage == "semantic" or parts.codec is None:
         return words
-    size, total = parts.codec.codebook_size, parts.codec.num_codebooks
-    first = num_coarse or max(1, total // 2)
-    if not 0 < first <= total - (stage == "fine"):
-        raise InputError(f"the codec has {total} codebooks, of which {first} cannot be coarse; change num_coarse.")
-    coarse = Block("acoustic", size, first)
-    return (*words, coarse) if stage == "coarse" else (coarse, Block("acoustic", size, total - first, first))
+    size, total, groups = parts.codec.codebook_size, parts.codec.num_codebooks, parts.codec.num_groups
+    first = num_coarse or max(1, total // groups // 2) * groups
+    if not 0 < first <= total - (stage == "fine") or first % groups:
+        shared = f" in {groups} groups" if groups > 1 else ""
+        raise InputError(f"of the codec's {total} codebooks{shared} {first} cannot be coarse; change num_coarse.")
+    coarse = Block("acoustic", size, first, num_groups=groups)
+    fine = Block("acoustic", size, total - first, first, num_groups=groups)
+    return (*words, coarse) if stage == "coarse" else (coarse, fine)
 
 
 def fitted(config: StageConfig, parts: Tokenizers, window_seconds: float | None = None) -> StageConfig:
@@ -131,6 +133,11 @@ def fitted(config: StageConfig, parts: Tokenizers, window_seconds: float | None 
             raise InputError(
                 f"the {config.stage} stage has {block.num_levels} levels of {block.codebook_size} {block.axis} ids, "
                 f"but there are {levels} of {there.codebook_size}; build it with those."
+            )
+        groups = 1 if there is semantic else there.num_groups
+        if block.num_groups not in (1, groups):  # 1: groups are more levels to it
+            raise InputError(
+                f"the codec has {groups} groups and the {config.stage} stage {block.num_groups}; change rq_groups."
             )
     if config.stage == "coarse" and not config.unique_consecutive and semantic is not None and codec is not None:
         blocks = (replace(blocks[0], time_scale=codec.frame_rate / semantic.frame_rate), *blocks[1:])

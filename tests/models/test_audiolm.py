@@ -89,6 +89,20 @@ def test_cached_pieces_give_the_logits_of_the_whole(option: tuple) -> None:
 
 
 @torch.no_grad()
+def test_groups_are_told_apart_through_the_cache_too() -> None:
+    """[1.13: positions with grouped RVQ]"""
+    torch.manual_seed(0)
+    blocks = (Block("semantic", 9), Block("acoustic", 7, 4, num_groups=2))
+    model = Stage(StageConfig("coarse", blocks, 16, 2, num_heads=2)).eval()
+    assert model.relative.network[0].in_features == 3
+    ids = [torch.randint(0, 9, (1, 5)), torch.randint(0, 7, (1, 12))]
+    whole, cache = model(ids)[-1], model.cache(1, [5, 12])
+    parts = [model([ids[0], ids[1][:, :4]], None, cache)[-1]]
+    parts += [model.more(part, cache) for part in ids[1][:, 4:].split(3, dim=1)]
+    torch.testing.assert_close(torch.cat(parts, 1), whole, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("option", [option for option in OPTIONS if option[3] == 1])
 def test_a_row_of_a_padded_batch_gets_the_logits_it_gets_alone(option: tuple) -> None:
     """[7: padding of the semantic ids is seen in generation]"""

@@ -1,7 +1,7 @@
 """The pipeline, and the programs of audiolm-pytorch's README on tiny sizes (both of the seed's READMEs hold the same).
 
-What differs from the README: `audiogen_cli` for `audiolm_pytorch`, a folder in transformers' layout for fairseq's file,
-and our spectral codec where the README has a trained SoundStream.
+What differs from the README: `audiogen_cli` for `audiolm_pytorch`, and a folder in transformers' layout for fairseq's
+file.
 """
 
 import dataclasses
@@ -23,10 +23,12 @@ from audiogen_cli import (
     HubertWithKmeans,
     SemanticTransformer,
     SemanticTransformerTrainer,
+    SoundStream,
 )
 from audiogen_cli.data import audio
 from audiogen_cli.errors import AudioError, InputError, ModelError
 from audiogen_cli.hub import checkpoint
+from audiogen_cli.models.audiolm import Piece
 from audiogen_cli.models.decoding import finish
 from audiogen_cli.pipelines.audiolm import TEMPERATURES, Request
 
@@ -83,7 +85,26 @@ def sounds(tmp_path: Path) -> Path:
     return tmp_path / "sounds"
 
 
-def test_the_program_of_the_readme(speech_model: Path, codec: Any, sounds: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def trained_soundstream(tmp_path: Path) -> Path:
+    """The README's, made small: two groups of lookup-free quantizers, 16 kHz, 50 frames a second."""
+    torch.manual_seed(0)
+    SoundStream(
+        channels=2,
+        channel_mults=(1, 1, 1, 2),
+        codebook_dim=8,
+        codebook_size=16,
+        rq_num_quantizers=4,
+        rq_groups=2,
+        use_lookup_free_quantizer=True,
+        attn_window_size=8,
+        attn_dim_head=4,
+        attn_heads=2,
+    ).save(tmp_path / "soundstream")
+    return tmp_path / "soundstream"
+
+
+def test_the_program_of_the_readme(speech_model: Path, trained_soundstream: Path, sounds: Path, tmp_path: Path) -> None:
     wav2vec = HubertWithKmeans(checkpoint_path=speech_model, kmeans_path=speech_model / "kmeans.safetensors")
     semantic_transformer = SemanticTransformer(num_semantic_tokens=wav2vec.codebook_size, flash_attn=True, **SIZES)
     trainer: Any = SemanticTransformerTrainer(
@@ -96,16 +117,17 @@ def test_the_program_of_the_readme(speech_model: Path, codec: Any, sounds: Path,
         results_folder=tmp_path / "results/semantic",
     )
     trainer.train()
+    soundstream = SoundStream.init_and_load_from(trained_soundstream)
     coarse_transformer = CoarseTransformer(
         num_semantic_tokens=wav2vec.codebook_size,
         codebook_size=16,
-        num_coarse_quantizers=1,
+        num_coarse_quantizers=3,
         flash_attn=True,
         **SIZES,
     )
     trainer = CoarseTransformerTrainer(
         transformer=coarse_transformer,
-        codec=codec,
+        codec=soundstream,
         wav2vec=wav2vec,
         folder=sounds,
         batch_size=1,
@@ -115,11 +137,11 @@ def test_the_program_of_the_readme(speech_model: Path, codec: Any, sounds: Path,
     )
     trainer.train()
     fine_transformer = FineTransformer(
-        num_coarse_quantizers=1, num_fine_quantizers=3, codebook_size=16, flash_attn=True, **SIZES
+        num_coarse_quantizers=3, num_fine_quantizers=5, codebook_size=16, flash_attn=True, **SIZES
     )
     trainer = FineTransformerTrainer(
         transformer=fine_transformer,
-        codec=codec,
+        codec=soundstream,
         folder=sounds,
         batch_size=1,
         data_max_length=320 * 32,
@@ -129,17 +151,19 @@ def test_the_program_of_the_readme(speech_model: Path, codec: Any, sounds: Path,
     trainer.train()
     audiolm = AudioLM(
         wav2vec=wav2vec,
-        codec=codec,
+        codec=soundstream,
         semantic_transformer=semantic_transformer,
         coarse_transformer=coarse_transformer,
         fine_transformer=fine_transformer,
     )
     [generated_wav] = audiolm(batch_size=1)
-    assert generated_wav.dim() == 2 and generated_wav.shape[1] % 160 == 0 and generated_wav.isfinite().all()
+    assert generated_wav.dim() == 2 and generated_wav.shape[1] % 320 == 0 and generated_wav.isfinite().all()
     [generated_wav_with_prime] = audiolm(prime_wave=torch.randn(1, 320 * 8))
     assert generated_wav_with_prime.shape[1] >= 320 * 8
     with pytest.raises(InputError, match="none of this model's stages reads text"):
         audiolm(text=["chirping of birds and the distant echos of bells"])
+    with pytest.raises(InputError, match="groups cannot share"):
+        audiolm(return_coarse_generated_wave=True)
 
 
 def test_the_text_conditioned_program_of_the_readme(wav2vec: Any, codec: Any, tiny_model: Path, tmp_path: Path) -> None:
@@ -255,6 +279,37 @@ def test_one_stage_makes_all_codebooks(wav2vec: Any, codec: Any) -> None:
     request = Request([0], prompts=[prompt], seconds=0.4)
     [row] = finish(model._coarse(finish(model._semantic(model._begun(request), request)), request))
     assert torch.equal(row.made[:, :5], codec.encode(prompt[None])[0]) and row.made.shape[0] == 4
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_the_groups_of_a_codec_have_positions_of_their_own(
+    wav2vec: Any, trained_soundstream: Path, sounds: Path, tmp_path: Path, whole: bool
+) -> None:
+    """[1.13: positions with grouped RVQ; 24]"""
+    soundstream = SoundStream.init_and_load_from(trained_soundstream)
+    common = {"codebook_size": 16, "rq_groups": 2} | SIZES
+    words = {"num_semantic_tokens": 12}
+    coarse = (
+        CoarseAndFineTransformer(num_quantizers=8, level_dim=8, **words, **common)
+        if whole
+        else CoarseTransformer(num_coarse_quantizers=4, **words, **common)
+    )
+    fine = None if whole else FineTransformer(num_coarse_quantizers=4, num_fine_quantizers=4, **common)
+    more = {"folder": sounds, "num_train_steps": 1, "batch_size": 1, "data_max_length_seconds": 0.2}
+    CoarseTransformerTrainer(coarse, wav2vec=wav2vec, codec=soundstream, results_folder=tmp_path / "c", **more).train()
+    if fine is not None:
+        FineTransformerTrainer(fine, codec=soundstream, results_folder=tmp_path / "f", **more).train()
+        places = fine._places(Piece(1, 0, torch.zeros(1, 8).long(), False))
+        assert [part.tolist() for part in places[1:]] == [[0] * 4 + [1] * 4, [2, 2, 3, 3] * 2, [0, 1, 0, 1] * 2]
+    model = AudioLM(wav2vec, soundstream, SemanticTransformer(**words, **SIZES), coarse, fine)
+    for alone in (False, True):
+        [wave] = model(prime_wave=torch.randn(1, 640) * 0.1, seconds=0.1, return_coarse_generated_wave=alone)
+        assert wave.shape[1] % 320 == 0 and wave.shape[1] > 640 and wave.isfinite().all()
+    three = CoarseTransformer(num_coarse_quantizers=3, **words, **(common | {"rq_groups": 3}))
+    with pytest.raises(InputError, match="change rq_groups"):
+        CoarseTransformerTrainer(three, wav2vec=wav2vec, codec=soundstream, results_folder=tmp_path / "x", **more)
+    with pytest.raises(ValueError, match="as many codebooks of each group"):
+        CoarseTransformer(num_coarse_quantizers=3, **words, **common)
 
 
 def test_progress_grows_to_the_length(long_model: AudioLM) -> None:

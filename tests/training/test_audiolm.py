@@ -124,7 +124,7 @@ def test_a_recipe_becomes_the_three_stages(tokenizers: Tokenizers) -> None:
     whole, half = (configured("coarse", dataclasses.replace(inner, num_coarse=n), tokenizers) for n in (None, 2))
     assert isinstance(whole, DepthConfig) and (whole.target.num_levels, half.target.num_levels) == (4, 2)
     assert whole.depth_dim == 8 and whole.blocks[0].time_scale == made[1].blocks[0].time_scale
-    with pytest.raises(InputError, match="cannot be coarse"):
+    with pytest.raises(InputError, match="4 cannot be coarse"):
         configured("fine", dataclasses.replace(small, num_coarse=4), tokenizers)
     with pytest.raises(InputError, match="build it with those"):
         fitted(StageConfig("semantic", (Block("semantic", 13),), 16, 1, num_heads=2), tokenizers)
