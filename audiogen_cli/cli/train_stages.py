@@ -129,6 +129,12 @@ def join(
         Path | None,
         typer.Option(metavar="FOLDER", help="The same of the fine stage; none where coarse is a depth one."),
     ] = None,
+    draft: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FOLDER", help="A small stage, trained as a large one, that makes that one faster; repeat."
+        ),
+    ] = None,
     codec: CodecFolder = None,
     domain: Annotated[Literal["speech", "music"], typer.Option(help="Decides how wildly each stage draws.")] = "speech",
     licence: Licence = "unknown",
@@ -142,9 +148,9 @@ def join(
     with console.waiting("loading the parts"):
         tokenizer = HubertWithKmeans(encoder, centroids)
         own: Any = checkpoint.load(_codec_folder(codec), expect=checkpoint.CODECS)
-        folders = [path / "model" if (path / "model").is_dir() else path for path in (semantic, coarse, fine) if path]
-        found: list[Any] = [checkpoint.load(folder, expect=checkpoint.STAGES) for folder in folders]
-        parts = stages.checked(stages.Stages(tokenizer, own, *found))
+        first, second, third = (path and _trained(path) for path in (semantic, coarse, fine))
+        drafts = tuple(_trained(path) for path in draft or ())
+        parts = stages.checked(stages.Stages(tokenizer, own, first, second, third, drafts=drafts))
     beside = output.with_name(output.name + ".beside")
     shutil.rmtree(beside, ignore_errors=True)
     stages.save(beside, parts)
@@ -152,6 +158,12 @@ def join(
     (beside / "model.json").write_text(json.dumps(dataclasses.asdict(card), indent=2) + "\n", encoding="utf-8")
     beside.rename(output)
     console.result(str(output))
+
+
+def _trained(folder: Path) -> Any:
+    from audiogen_cli.hub import checkpoint
+
+    return checkpoint.load(folder / "model" if (folder / "model").is_dir() else folder, expect=checkpoint.STAGES)
 
 
 def _codec_folder(given: Path | None) -> Path:

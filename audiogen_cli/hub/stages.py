@@ -3,6 +3,7 @@
 folder/encoder                  the speech model in transformers' layout, and kmeans.safetensors
 folder/semantic, coarse, fine   checkpoints of the three stages (hub/checkpoint.py); no fine one where the coarse stage
                                 makes all codebooks (models/depth.py)
+folder/drafts/NAME              checkpoints of the small stages that propose ids to the large (models/speculative.py)
 folder/codec                    a checkpoint
 folder/text                     the text encoder, where a stage reads text
 """
@@ -20,13 +21,14 @@ from audiogen_cli.models.audiolm import Stage
 from audiogen_cli.models.codec import Codec
 from audiogen_cli.models.depth import DepthStage
 from audiogen_cli.models.semantic import HubertWithKmeans, SemanticTokenizer
+from audiogen_cli.models.speculative import check_draft
 
 CENTROIDS = "kmeans.safetensors"
 STAGES = ("semantic", "coarse", "fine")
 
 
 class Stages(NamedTuple):
-    """The parts of an AudioLM, checked to fit. text: None where no stage reads any."""
+    """The parts of an AudioLM, checked to fit. text: None where no stage reads any. drafts: of at most one a stage."""
 
     tokenizer: SemanticTokenizer
     codec: Codec
@@ -34,6 +36,7 @@ class Stages(NamedTuple):
     coarse: Stage
     fine: Stage | None = None
     text: T5Conditioner | None = None
+    drafts: tuple[Stage, ...] = ()
 
     @property
     def all(self) -> tuple[Stage, ...]:
@@ -48,7 +51,9 @@ def load(folder: str | os.PathLike[str], device: str = "cpu") -> Stages:
     semantic, coarse = (_stage(folder / name, device) for name in STAGES[:2])
     fine = None if makes_all(coarse) else _stage(folder / "fine", device)
     text = T5Conditioner.load(folder / "text") if (folder / "text").is_dir() else None
-    return checked(Stages(tokenizer, codec, semantic, coarse, fine, text))
+    drafts = (folder / "drafts" / name for name in STAGES)
+    found = tuple(_stage(draft, device) for draft in drafts if draft.is_dir())
+    return checked(Stages(tokenizer, codec, semantic, coarse, fine, text, found))
 
 
 def _stage(folder: Path, device: str) -> Stage:
@@ -66,6 +71,8 @@ def save(folder: str | os.PathLike[str], parts: Stages) -> None:
     folder = Path(folder)
     for name, stage in zip(STAGES, parts.all, strict=False):
         checkpoint.save(folder / name, stage)
+    for draft in parts.drafts:
+        checkpoint.save(folder / "drafts" / draft.config.stage, draft)
     checkpoint.save(folder / "codec", parts.codec)
     parts.tokenizer.encoder.save(folder / "encoder")
     parts.tokenizer.kmeans.save(folder / "encoder" / CENTROIDS, force=True)
@@ -85,11 +92,13 @@ def checked(parts: Stages) -> Stages:
         if stage.config.stage != name:
             raise ModelError(f"where the {name} stage belongs is a {stage.config.stage} one; change the two.")
     _check_ids(parts)
+    for draft in parts.drafts:
+        check_draft(parts.all[STAGES.index(draft.config.stage)], draft)
     if parts.semantic.config.unique_consecutive != parts.coarse.config.unique_consecutive:
         raise ModelError(
             "one of the semantic and coarse stages removes repeated ids and the other does not; retrain one."
         )
-    names = {stage.config.text for stage in parts.all if stage.config.conditioning != "none"}
+    names = {stage.config.text for stage in parts.all + parts.drafts if stage.config.conditioning != "none"}
     if not names:
         return parts._replace(text=None)
     if len(names) > 1:
@@ -108,7 +117,7 @@ def text_encoder(name: str) -> T5Conditioner:
 def _check_ids(parts: Stages) -> None:
     """Sizes and levels of every block, and the fingerprints that training left."""
     levels = parts.codec.num_codebooks
-    for stage in parts.all:
+    for stage in parts.all + parts.drafts:
         config = stage.config
         for block in config.blocks:
             size = parts.tokenizer.codebook_size if block.axis == "semantic" else parts.codec.codebook_size

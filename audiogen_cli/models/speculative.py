@@ -38,7 +38,7 @@ def speculate(
 
     Raises ModelError when the draft has other ids than the stage, or the stage does not read ids one by one.
     """
-    _check(stage, draft)
+    check_draft(stage, draft)
     sampling, made = sampling or Sampling(), list[Tensor]()
     for number, item in enumerate(items):
         if len(item.prompt) >= item.length:
@@ -55,7 +55,8 @@ def speculate(
     return made
 
 
-def _check(stage: Stage, draft: Stage) -> None:
+def check_draft(stage: Stage, draft: Stage) -> None:
+    """Raises ModelError where `speculate` would."""
     mine, its = stage.config, draft.config
     if isinstance(stage, DepthStage) or isinstance(draft, DepthStage):
         raise ModelError("a stage that makes frames cannot be drafted for, nor be a draft; leave the draft out.")

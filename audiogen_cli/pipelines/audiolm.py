@@ -31,6 +31,7 @@ from audiogen_cli.models.audiolm import Stage, flatten, unflatten, unique_consec
 from audiogen_cli.models.codec import Codec
 from audiogen_cli.models.decoding import Sampling, finish
 from audiogen_cli.models.semantic import SemanticTokenizer
+from audiogen_cli.models.speculative import speculate
 from audiogen_cli.models.stage_decoding import Item, decode
 from audiogen_cli.ops.alignment import align
 from audiogen_cli.pipelines.generate import Progress, after, check, joined, window_seed, windows
@@ -75,7 +76,8 @@ class _Row:
 
 class AudioLM:
     """The stages between a speech model's k-means and a codec: three, or two where the coarse one makes all codebooks
-    (models/depth.py). Raises ModelError when they do not fit."""
+    (models/depth.py). drafts: small stages that make those of the same name faster, and nothing else
+    (models/speculative.py). Raises ModelError when they do not fit."""
 
     def __init__(
         self,
@@ -87,10 +89,12 @@ class AudioLM:
         text: T5Conditioner | None = None,
         domain: Domain = "speech",
         lanes: int = 1,
+        drafts: Sequence[Stage] = (),
     ) -> None:
-        parts = Stages(wav2vec, codec, semantic_transformer, coarse_transformer, fine_transformer, text)
-        self.parts, self.domain, self.lanes = checked(parts), domain, lanes
-        for part in (codec, *self.parts.all):
+        stages_of = (semantic_transformer, coarse_transformer, fine_transformer)
+        self.parts = checked(Stages(wav2vec, codec, *stages_of, text, tuple(drafts)))
+        self.domain, self.lanes = domain, lanes
+        for part in (codec, *self.parts.all, *self.parts.drafts):
             part.eval()
 
     @property
@@ -308,7 +312,12 @@ class AudioLM:
             return []
         sampling = request.sampling
         sampling = replace(sampling, temperature=sampling.temperature * request.temperatures[index])
-        steps = decode(stage, items, self._condition(stage, request, live), sampling, lanes=self.lanes)
+        condition = self._condition(stage, request, live)
+        drafts = [draft for draft in self.parts.drafts if draft.config.stage == stage.config.stage]
+        if drafts:
+            steps = speculate(stage, drafts[0], items, condition, sampling)
+        else:
+            steps = decode(stage, items, condition, sampling, lanes=self.lanes)
         while True:
             try:
                 done = start + next(steps) // stage.config.target.num_levels
@@ -380,7 +389,7 @@ def continue_audio(
 def load(folder: str | os.PathLike[str], device: str = "cpu", domain: Domain = "speech", lanes: int = 1) -> AudioLM:
     """A model folder (hub/stages.py). Raises ModelError and CheckpointError."""
     parts = stages.load(folder, device)
-    return AudioLM(*parts[:5], text=parts.text, domain=domain, lanes=lanes)
+    return AudioLM(*parts[:6], domain, lanes, parts.drafts)
 
 
 def _seed(row: _Row, stage: int, window: int) -> int:

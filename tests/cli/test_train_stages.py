@@ -83,10 +83,11 @@ def test_one_stage_in_place_of_two(
     codec = ("--codec", tiny_model / "codec")
     data = ("--data", sounds)
     join = ("train", "join", "-o", "speech", "--semantic", "runs/semantic", *words, *codec, "--coarse")
+    draft = ("--draft", "runs/semantic")
     for arguments in (
         ("train", "semantic", *data, "--recipe", "tiny.toml", "-o", "runs/semantic", *words),
         ("train", "depth", *data, "--recipe", "depth.toml", "-o", "runs/depth", *words, *codec),
-        (*join, "runs/depth"),
+        (*join, "runs/depth", *draft),
     ):
         result = audiolm(*arguments)
         assert result.exit_code == 0, result.output

@@ -64,6 +64,17 @@ def test_one_stage_in_place_of_two_is_saved_and_loaded(speech_model: Path, tiny_
             stages.checked(broken)
 
 
+def test_a_draft_belongs_to_the_stage_of_its_name(speech_model: Path, tiny_model: Path, tmp_path: Path) -> None:
+    small = SemanticTransformer(num_semantic_tokens=12, **SIZES)
+    whole = parts(speech_model, tiny_model)._replace(drafts=(small,))
+    stages.save(tmp_path / "model", stages.checked(whole))
+    [loaded] = stages.load(tmp_path / "model").drafts
+    assert loaded.config == small.config and (tmp_path / "model/drafts/semantic").is_dir()
+    with pytest.raises(ModelError, match="the draft has other ids than the semantic stage"):
+        other = SemanticTransformer(num_semantic_tokens=12, unique_consecutive=False, **SIZES)
+        stages.checked(whole._replace(drafts=(other,)))
+
+
 def test_nothing_is_pickled(speech_model: Path, tiny_model: Path, tmp_path: Path) -> None:
     """[23: constructor arguments are pickled into checkpoints, and loading executes them]"""
     stages.save(tmp_path / "model", parts(speech_model, tiny_model))

@@ -290,6 +290,17 @@ def test_a_window_reads_on_from_where_the_plan_has_been_spoken_to(
         assert torch.equal(words, plan[place : place + min(10, 30 - start)])
 
 
+def test_drafts_change_nothing_that_is_certain(wav2vec: Any, codec: Any, long_model: AudioLM) -> None:
+    """Greedily the ids are the same; and a row is itself in any batch."""
+    small = stages(wav2vec, unique=False, dim=8)
+    drafts = [small["semantic_transformer"], small["coarse_transformer"], small["fine_transformer"]]
+    fast = AudioLM(wav2vec, codec, *long_model.parts.all, drafts=drafts)
+    more = {"seconds": 0.3, "temperatures": (0.0, 0.0, 0.0)}
+    assert torch.equal(fast(**more)[0], long_model(**more)[0])  # type: ignore[arg-type]
+    for seed, wave in enumerate(fast(batch_size=2, seconds=0.3)):
+        assert torch.equal(fast(seconds=0.3, seed=seed)[0], wave)
+
+
 def test_rows_that_end_early_are_waves_of_their_own_length(wav2vec: Any, codec: Any) -> None:
     """[7]"""
     model = AudioLM(wav2vec=wav2vec, codec=codec, **stages(wav2vec))
