@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from audiogen_cli.data.audio import read, write
     from audiogen_cli.errors import AudiolmError
     from audiogen_cli.hub.catalog import load
+    from audiogen_cli.hub.fairseq import FairseqVQWav2Vec
     from audiogen_cli.hub.soundstream import AudioLMSoundStream, MusicLMSoundStream, SoundStream
     from audiogen_cli.models.decoding import finish
     from audiogen_cli.models.semantic import HubertWithKmeans
@@ -44,6 +45,7 @@ __all__ = [
     "CoarseAndFineTransformer",
     "CoarseTransformer",
     "CoarseTransformerTrainer",
+    "FairseqVQWav2Vec",
     "FineTransformer",
     "FineTransformerTrainer",
     "HubertWithKmeans",
@@ -70,6 +72,7 @@ _HOMES = {
     "CoarseAndFineTransformer": "audiogen_cli.models.stages",
     "CoarseTransformer": "audiogen_cli.models.stages",
     "CoarseTransformerTrainer": "audiogen_cli.training.audiolm_trainers",
+    "FairseqVQWav2Vec": "audiogen_cli.hub.fairseq",
     "FineTransformer": "audiogen_cli.models.stages",
     "FineTransformerTrainer": "audiogen_cli.training.audiolm_trainers",
     "HubertWithKmeans": "audiogen_cli.models.semantic",

@@ -148,7 +148,8 @@ def join(
     with console.waiting("loading the parts"):
         tokenizer = HubertWithKmeans(encoder, centroids)
         own: Any = checkpoint.load(_codec_folder(codec), expect=checkpoint.CODECS)
-        first, second, third = (path and _trained(path) for path in (semantic, coarse, fine))
+        first, second = _trained(semantic), _trained(coarse)
+        third = None if fine is None else _trained(fine)
         drafts = tuple(_trained(path) for path in draft or ())
         parts = stages.checked(stages.Stages(tokenizer, own, first, second, third, drafts=drafts))
     beside = output.with_name(output.name + ".beside")

@@ -30,6 +30,7 @@ from audiogen_cli.models.entropy import EntropyLM, EntropyLMConfig
 from audiogen_cli.models.lm import LM, LMConfig
 from audiogen_cli.models.soundstream import SoundStreamConfig
 from audiogen_cli.models.spectral import SpectralCodec, SpectralConfig
+from audiogen_cli.models.vq_wav2vec import VQWav2Vec, VQWav2VecConfig
 from audiogen_cli.ops.skeleton import skeleton
 
 FORMAT = 1
@@ -43,6 +44,7 @@ KINDS: dict[str, tuple[type[Any], type[nn.Module]]] = {
     "soundstream": (SoundStreamConfig, SoundStream),
     "spectral": (SpectralConfig, SpectralCodec),
     "stage": (StageConfig, Stage),
+    "vq-wav2vec": (VQWav2VecConfig, VQWav2Vec),
 }
 STAGES = ("stage", "depth")
 CODECS = tuple(kind for kind, (_, cls) in KINDS.items() if issubclass(cls, Codec))

@@ -1,6 +1,7 @@
 """An AudioLM on disk: a folder with one part a subfolder, each of which says what it is.
 
-folder/encoder                  the speech model in transformers' layout, and kmeans.safetensors
+folder/encoder                  the speech model in transformers' layout, and kmeans.safetensors; or a checkpoint of a
+                                vq-wav2vec, which needs no centroids
 folder/semantic, coarse, fine   checkpoints of the three stages (hub/checkpoint.py); no fine one where the coarse stage
                                 makes all codebooks (models/depth.py)
 folder/drafts/NAME              checkpoints of the small stages that propose ids to the large (models/speculative.py)
@@ -22,6 +23,7 @@ from audiogen_cli.models.codec import Codec
 from audiogen_cli.models.depth import DepthStage
 from audiogen_cli.models.semantic import HubertWithKmeans, SemanticTokenizer
 from audiogen_cli.models.speculative import check_draft
+from audiogen_cli.models.vq_wav2vec import VQWav2Vec
 
 CENTROIDS = "kmeans.safetensors"
 STAGES = ("semantic", "coarse", "fine")
@@ -46,7 +48,7 @@ class Stages(NamedTuple):
 def load(folder: str | os.PathLike[str], device: str = "cpu") -> Stages:
     """Raises CheckpointError for a damaged part, ModelError when one is missing or they do not fit."""
     folder = Path(folder)
-    tokenizer = HubertWithKmeans(folder / "encoder", folder / "encoder" / CENTROIDS).to(device)
+    tokenizer = _tokenizer(folder / "encoder", device)
     codec: Any = checkpoint.load(folder / "codec", device, expect=checkpoint.CODECS)
     semantic, coarse = (_stage(folder / name, device) for name in STAGES[:2])
     fine = None if makes_all(coarse) else _stage(folder / "fine", device)
@@ -54,6 +56,13 @@ def load(folder: str | os.PathLike[str], device: str = "cpu") -> Stages:
     drafts = (folder / "drafts" / name for name in STAGES)
     found = tuple(_stage(draft, device) for draft in drafts if draft.is_dir())
     return checked(Stages(tokenizer, codec, semantic, coarse, fine, text, found))
+
+
+def _tokenizer(folder: Path, device: str) -> SemanticTokenizer:
+    if (folder / CENTROIDS).is_file():
+        return HubertWithKmeans(folder, folder / CENTROIDS).to(device)
+    found: SemanticTokenizer = checkpoint.load(folder, device, expect=("vq-wav2vec",))  # type: ignore[assignment]
+    return found
 
 
 def _stage(folder: Path, device: str) -> Stage:
@@ -74,8 +83,11 @@ def save(folder: str | os.PathLike[str], parts: Stages) -> None:
     for draft in parts.drafts:
         checkpoint.save(folder / "drafts" / draft.config.stage, draft)
     checkpoint.save(folder / "codec", parts.codec)
-    parts.tokenizer.encoder.save(folder / "encoder")
-    parts.tokenizer.kmeans.save(folder / "encoder" / CENTROIDS, force=True)
+    if isinstance(parts.tokenizer, VQWav2Vec):
+        checkpoint.save(folder / "encoder", parts.tokenizer)
+    else:
+        parts.tokenizer.encoder.save(folder / "encoder")
+        parts.tokenizer.kmeans.save(folder / "encoder" / CENTROIDS, force=True)
     if parts.text is not None:
         parts.text.save(folder / "text")
 
