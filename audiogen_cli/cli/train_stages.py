@@ -30,7 +30,12 @@ Encoder = Annotated[
     ),
 ]
 Centroids = Annotated[
-    Path, typer.Option("--kmeans", metavar="FILE", help="From `audiolm train kmeans`, or published with joblib.")
+    Path | None,
+    typer.Option(
+        "--kmeans",
+        metavar="FILE",
+        help="From `audiolm train kmeans`, or published with joblib. A vq-wav2vec (fairseq's file) needs none.",
+    ),
 ]
 CodecFolder = Annotated[
     Path | None, typer.Option("--codec", metavar="FOLDER", help="A codec. (Default: the bundled model's.)")
@@ -77,7 +82,7 @@ def kmeans(
 @app.command()
 @with_run
 def semantic(
-    run: Run, encoder: Encoder, centroids: Centroids, text: Text = None, from_tokens: FromTokens = False
+    run: Run, encoder: Encoder, centroids: Centroids = None, text: Text = None, from_tokens: FromTokens = False
 ) -> None:
     """Train AudioLM's first stage: semantic tokens after semantic tokens."""
     _stage("semantic", run, text, from_tokens, (encoder, centroids), None)
@@ -88,7 +93,7 @@ def semantic(
 def coarse(
     run: Run,
     encoder: Encoder,
-    centroids: Centroids,
+    centroids: Centroids = None,
     codec: CodecFolder = None,
     text: Text = None,
     from_tokens: FromTokens = False,
@@ -109,7 +114,7 @@ def fine(run: Run, codec: CodecFolder = None, text: Text = None, from_tokens: Fr
 def depth(
     run: Run,
     encoder: Encoder,
-    centroids: Centroids,
+    centroids: Centroids = None,
     codec: CodecFolder = None,
     text: Text = None,
     from_tokens: FromTokens = False,
@@ -124,7 +129,7 @@ def join(
     semantic: Annotated[Path, typer.Option(metavar="FOLDER", help="The run, or checkpoint, of the semantic stage.")],
     coarse: Annotated[Path, typer.Option(metavar="FOLDER", help="The same of the coarse stage.")],
     encoder: Encoder,
-    centroids: Centroids,
+    centroids: Centroids = None,
     fine: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="The same of the fine stage; none where coarse is a depth one."),
@@ -143,15 +148,15 @@ def join(
     if output.exists():
         raise OutputError(f"{output} is there already; name another folder.")
     from audiogen_cli.hub import checkpoint, stages
-    from audiogen_cli.models.semantic import HubertWithKmeans
+    from audiogen_cli.hub.fairseq import tokenizer
 
     with console.waiting("loading the parts"):
-        tokenizer = HubertWithKmeans(encoder, centroids)
+        listener = tokenizer(encoder, centroids)
         own: Any = checkpoint.load(_codec_folder(codec), expect=checkpoint.CODECS)
         first, second = _trained(semantic), _trained(coarse)
         third = None if fine is None else _trained(fine)
         drafts = tuple(_trained(path) for path in draft or ())
-        parts = stages.checked(stages.Stages(tokenizer, own, first, second, third, drafts=drafts))
+        parts = stages.checked(stages.Stages(listener, own, first, second, third, drafts=drafts))
     beside = output.with_name(output.name + ".beside")
     shutil.rmtree(beside, ignore_errors=True)
     stages.save(beside, parts)
@@ -176,7 +181,7 @@ def _stage(
     run: Run,
     text: str | None,
     from_tokens: bool,
-    speech: tuple[str, Path] | None,
+    speech: tuple[str, Path | None] | None,
     codec: Path | None,
     in_depth: bool = False,
 ) -> None:
@@ -210,10 +215,10 @@ def _stage(
     run.train(task, plan)
 
 
-def _parts(speech: tuple[str, Path] | None, codec: Path | None) -> Tokenizers:
+def _parts(speech: tuple[str, Path | None] | None, codec: Path | None) -> Tokenizers:
     from audiogen_cli.hub import checkpoint
-    from audiogen_cli.models.semantic import HubertWithKmeans
+    from audiogen_cli.hub.fairseq import tokenizer
     from audiogen_cli.training.stage_data import Tokenizers
 
     own: Any = None if codec is None else checkpoint.load(codec, expect=checkpoint.CODECS)
-    return Tokenizers(None if speech is None else HubertWithKmeans(*speech), own)
+    return Tokenizers(None if speech is None else tokenizer(*speech), own)

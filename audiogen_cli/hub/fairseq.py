@@ -18,9 +18,10 @@ from typing import Any
 import torch
 
 from audiogen_cli.config import from_dict
-from audiogen_cli.errors import CheckpointError
+from audiogen_cli.errors import CheckpointError, InputError
 from audiogen_cli.hub import checkpoint
 from audiogen_cli.hub.tables import Pickled, Table, fill, unpickle
+from audiogen_cli.models.semantic import HubertWithKmeans, SemanticTokenizer
 from audiogen_cli.models.vq_wav2vec import VQWav2Vec, VQWav2VecConfig
 from audiogen_cli.ops.skeleton import skeleton
 
@@ -51,6 +52,22 @@ def FairseqVQWav2Vec(checkpoint_path: str | os.PathLike[str]) -> VQWav2Vec:  # n
             raise CheckpointError(f"{path} does not say how it was made; give vq-wav2vec.pt or vq-wav2vec_kmeans.pt.")
         config = _configured(vars(options), path)
         return fill(skeleton(lambda: VQWav2Vec(config)), Pickled(path, "model"), TABLE, torch.float32)
+
+
+def tokenizer(encoder: str, centroids: Path | None) -> SemanticTokenizer:
+    """A speech model (a folder, or a name on the Hub) with its centroids, or a vq-wav2vec, which needs none.
+
+    Raises ModelError, CheckpointError, and InputError for a model that needs centroids.
+    """
+    if centroids is not None:
+        return HubertWithKmeans(encoder, centroids)
+    try:
+        return FairseqVQWav2Vec(encoder)
+    except CheckpointError as error:
+        raise InputError(
+            f"{encoder} is no vq-wav2vec, and any other speech model needs its centroids; give --kmeans FILE, from "
+            "`audiolm train kmeans`."
+        ) from error
 
 
 def _configured(options: Mapping[str, Any], path: Path) -> VQWav2VecConfig:

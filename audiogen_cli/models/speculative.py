@@ -112,7 +112,7 @@ class _Pair:
             guesses = self._guesses(ids, min(ahead, self.item.length - len(ids) - 1))
             found = self._checked(ids, guesses)
             over = self.end is not None and found[-1] == self.end
-            ids = torch.cat([ids, torch.tensor(found[: len(found) - over])])
+            ids = torch.cat([ids, torch.tensor(found[: len(found) - over], dtype=ids.dtype)])
             self.target.forget(len(ids) - 1)
             self.draft.forget(len(ids) - 1)
             yield len(ids)

@@ -78,6 +78,7 @@ def test_the_ids_are_distributed_as_those_of_the_stage_alone(how: Sampling) -> N
     seen = dict.fromkeys(wanted, 0)
     for seed in range(count):
         [row] = finish(speculate(model, draft, [Item(ids(0, 4), 3, seed)], sampling=how, ahead=2))
+        assert row.dtype == torch.int64
         seen[tuple(row.tolist())] += 1
 
     def distance(shares: dict[tuple[int, ...], float]) -> float:
