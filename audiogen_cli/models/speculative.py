@@ -22,7 +22,7 @@ from audiogen_cli.errors import ModelError
 from audiogen_cli.models.audiolm import Stage
 from audiogen_cli.models.decoding import Sampling, take
 from audiogen_cli.models.depth import DepthStage
-from audiogen_cli.models.stage_decoding import Item, Reader, allowed
+from audiogen_cli.models.stage_decoding import Item, Reader, allowed, text_lengths
 from audiogen_cli.ops.sampling import exponential_noise, probabilities
 
 
@@ -40,11 +40,12 @@ def speculate(
     """
     check_draft(stage, draft)
     sampling, made = sampling or Sampling(), list[Tensor]()
+    lengths = [] if condition is None else text_lengths(condition)
     for number, item in enumerate(items):
         if len(item.prompt) >= item.length:
             made.append(item.prompt[: item.length])
             continue
-        text = None if condition is None else take(condition, [number], condition.mask.shape[1])
+        text = None if condition is None else take(condition, [number], lengths[number])
         steps = _Pair(stage, draft, item, text, sampling).fill(ahead)
         while True:
             try:

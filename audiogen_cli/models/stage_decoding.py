@@ -74,9 +74,7 @@ def _counted(
 
 def _groups(items: Sequence[Item], condition: Condition | None) -> list[tuple[list[int], int]]:
     """Rows whose lengths agree, at most 8 together, and the text length that they share."""
-    texts = [0] * len(items)
-    if condition is not None:
-        texts = [max(_SHORTEST_TEXT, 1 << (int(n) - 1).bit_length()) for n in condition.mask.sum(dim=1).clamp_min(1)]
+    texts = [0] * len(items) if condition is None else text_lengths(condition)
     keys: dict[tuple[int, ...], list[int]] = {}
     for row, (item, text) in enumerate(zip(items, texts, strict=True)):
         prefix = 0 if item.prefix is None else len(item.prefix)
@@ -84,6 +82,11 @@ def _groups(items: Sequence[Item], condition: Condition | None) -> list[tuple[li
     return [
         (same[i : i + _TOGETHER], key[-1]) for key, same in sorted(keys.items()) for i in range(0, len(same), _TOGETHER)
     ]
+
+
+def text_lengths(condition: Condition) -> list[int]:
+    """To how many tokens each row's text is padded: a function of itself alone."""
+    return [max(_SHORTEST_TEXT, 1 << (int(n) - 1).bit_length()) for n in condition.mask.sum(dim=1).clamp_min(1)]
 
 
 class Reader:

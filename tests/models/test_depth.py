@@ -151,6 +151,14 @@ def test_it_learns_from_every_level_and_forgets_whole_frames() -> None:
     assert not torch.equal(mine[:, 2 * LEVELS], theirs[:, 2 * LEVELS])
 
 
+def test_a_codec_of_one_codebook_is_served_too() -> None:
+    blocks = (Block("semantic", 9), Block("acoustic", 7, 1))
+    model = DepthStage(DepthConfig("coarse", blocks, 16, 1, num_heads=2, depth_dim=8, depth_layers=1)).eval()
+    whole, cache = model([ids(3, 9)[None], ids(4, 7)[None]])[-1], model.cache(1, [3, 4])
+    parts = [model([ids(3, 9)[None], ids(4, 7)[None, :1]], None, cache)[-1], model.more(ids(4, 7)[None, 1:], cache)]
+    torch.testing.assert_close(torch.cat(parts, 1), whole, atol=1e-5, rtol=0)
+
+
 def test_a_configuration_survives_its_file_and_a_wrong_one_is_refused() -> None:
     config = tiny().config
     assert from_dict(DepthConfig, to_dict(config)) == config

@@ -46,6 +46,16 @@ def test_greedily_the_ids_are_those_without_a_draft(stage: str, positions: str) 
         assert [row.tolist() for row in found] == [row.tolist() for row in expected]
 
 
+def test_an_item_is_the_same_alone_and_in_any_batch() -> None:
+    model, draft, condition = tiny("semantic"), tiny("semantic", 1, 1), text(3, 6, 0)
+    items = [Item(ids(4, 9, n), 14, n) for n in range(3)]
+    together = finish(speculate(model, draft, items, condition, Sampling(guidance=2.0)))
+    for row, item in enumerate(items):
+        alone = Condition(condition.embedding[row : row + 1], condition.mask[row : row + 1])
+        [mine] = finish(speculate(model, draft, [item], alone, Sampling(guidance=2.0)))
+        assert torch.equal(mine, together[row])
+
+
 @torch.no_grad()
 def exact(stage: Stage, length: int, how: Sampling) -> dict[tuple[int, ...], float]:
     """How likely every sound of at most so many ids is, from whole sequences without a cache."""
