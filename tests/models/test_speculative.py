@@ -67,7 +67,7 @@ def exact(stage: Stage, length: int, how: Sampling) -> dict[tuple[int, ...], flo
             if not place:
                 logits[stage.config.end] = -torch.inf
             for code, share in enumerate(probabilities(logits, how.temperature, how.top_k, how.top_p).tolist()):
-                if code == stage.config.end:
+                if code == stage.config.end and share:
                     found[known] = weight * share
                 elif share:
                     longer[*known, code] = weight * share
@@ -77,12 +77,12 @@ def exact(stage: Stage, length: int, how: Sampling) -> dict[tuple[int, ...], flo
 
 @pytest.mark.parametrize("how", [Sampling(0.7, top_k=0), Sampling(1.0, top_k=3)])
 def test_the_ids_are_distributed_as_those_of_the_stage_alone(how: Sampling) -> None:
-    """Chi-square of 700 sounds against the exact distribution, which the draft's own sounds would fail by far."""
+    """Chi-square of 400 sounds against the exact distribution, which the draft's own sounds would fail by far."""
     settings = {"blocks": (Block("semantic", 4),), "conditioning": "none", "unique_consecutive": False}
-    model, draft, count = tiny("semantic", 0, 1, **settings), tiny("semantic", 3, 1, **settings), 700
+    model, draft, count = tiny("semantic", 0, 1, **settings), tiny("semantic", 3, 1, **settings), 400
     with torch.no_grad():
         for stage in (model, draft):
-            stage.heads[0][0].weight *= 2
+            stage.heads[0][0].weight *= 0.35
     wanted, drafted = exact(model, 3, how), exact(draft, 3, how)
     assert abs(sum(wanted.values()) - 1) < 1e-5
     seen = dict.fromkeys(wanted, 0)
@@ -96,10 +96,11 @@ def test_the_ids_are_distributed_as_those_of_the_stage_alone(how: Sampling) -> N
         rare = [key for key in wanted if count * wanted[key] < 5]
         cells = [[key] for key in wanted if key not in rare] + ([rare] if rare else [])
         sums = [tuple(count * sum(part.get(key, 0.0) for key in cell) for part in (shares, wanted)) for cell in cells]
+        assert len(cells) > 20
         return sum((mine - theirs) ** 2 / theirs for mine, theirs in sums) / len(cells)
 
     found = distance({key: number / count for key, number in seen.items()})
-    assert found < 1.9  # of a mean of 1; with 20 cells or more, once in a hundred seeds
+    assert found < 1.9  # 1 is the mean; of 20 cells and more, once in a hundred seeds
     assert distance(drafted) > 5
 
 
