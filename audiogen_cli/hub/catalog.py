@@ -6,7 +6,7 @@
     folder/outline, folder/planner     where sound is planned first (models/outline.py), and its model
     folder/clap                        if it is there: the scorer that chooses among candidates, a checkpoint
 
-An AudioLM has other parts (hub/stages.py): codec, encoder, semantic, coarse, fine, and text where it is read.
+An AudioLM has other parts (hub/stages.py): codec, encoder, semantic, coarse, and where they are needed fine and text.
 
 Bundled models lie in `weights/`: inside the installed package, or at the root of a clone. Finding and hashing one of
 them imports no torch; only `load` does. Any other name is a short name of hub/known.py or `owner/name[@revision]` on
@@ -52,7 +52,7 @@ DEFAULT_MODEL = "sounds-small"
 PARTS = ("codec", "lm", "text")
 PLANNING_PARTS = ("outline", "planner")
 SCORER = "clap"
-STAGED_PARTS = ("codec", "encoder", "semantic", "coarse", "fine")
+STAGED_PARTS = ("codec", "encoder", "semantic", "coarse")
 _PACKAGE = Path(__file__).resolve().parents[1]
 SHELVES = (_PACKAGE / "weights", _PACKAGE.parent / "weights")
 
@@ -89,7 +89,8 @@ class Entry:
         if self.layout is not None:
             return self._foreign_hash(decisive)
         digest = hashlib.sha256(json.dumps(decisive).encode())
-        parts = (*STAGED_PARTS, "text") if self.staged else (*PARTS, *PLANNING_PARTS, SCORER)
+        staged = (*STAGED_PARTS, "drafts", "fine", "text")
+        parts = staged if self.staged else (*PARTS, *PLANNING_PARTS, SCORER)
         for path in sorted(path for part in parts for path in (self.folder / part).rglob("*") if path.is_file()):
             digest.update(path.relative_to(self.folder).as_posix().encode() + b"\0")
             with open(path, "rb") as file:
