@@ -84,7 +84,7 @@ def compress(
             help="Whose codec: a name, owner/name on the Hub, a folder, or a .th file of EnCodec.",
             rich_help_panel=_MACHINE,
         ),
-    ] = options.MODEL,
+    ] = options.CODEC,
     device: options.DeviceName = "cpu",
     as_json: options.Json = False,
     force: options.Force = False,

@@ -78,7 +78,7 @@ def codec(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The report as one JSON object, no table.")] = False,
     force: options.Force = False,
-    model: options.ModelName = options.MODEL,
+    model: options.ModelName = options.CODEC,
     device: options.DeviceName = "cpu",
 ) -> None:
     """Measure how near a codec comes to recordings at several rates, beside Opus and Lyra.

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from audiogen_cli.hub.catalog import DEFAULT_MODEL, Device, Dtype, Padding
+from audiogen_cli.hub.catalog import DEFAULT_CODEC, DEFAULT_MODEL, Device, Dtype, Padding
 from audiogen_cli.pipelines.recipe import (
     MAX_CANDIDATES,
     MAX_SECONDS,
@@ -219,3 +219,4 @@ TextPadding = Annotated[
 ]
 
 MODEL = DEFAULT_MODEL
+CODEC = DEFAULT_CODEC

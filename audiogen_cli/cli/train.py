@@ -253,7 +253,7 @@ def lm(
 
 @app.command()
 @with_run
-def entropy(run: Run, model: options.ModelName = options.MODEL, codec_folder: CodecFolder = None) -> None:
+def entropy(run: Run, model: options.ModelName = options.CODEC, codec_folder: CodecFolder = None) -> None:
     """Train the small model that makes compressed files smaller, on the codes of a codec; captions are not needed.
 
     Each evaluation says how many bits a code of the held-out recordings takes. Written as it goes: log.jsonl,

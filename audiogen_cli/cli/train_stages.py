@@ -39,11 +39,9 @@ Centroids = Annotated[
     ),
 ]
 CodecFolder = Annotated[
-    Path | None, typer.Option("--codec", metavar="FOLDER", help="A codec. (Default: the bundled model's.)")
+    Path | None, typer.Option("--codec", metavar="FOLDER", help="A codec. (Default: the bundled one.)")
 ]
-Text = Annotated[
-    str | None, typer.Option("--text", metavar="FOLDER", help="A T5 encoder. (Default: the bundled model's.)")
-]
+Text = Annotated[str | None, typer.Option("--text", metavar="FOLDER", help="A T5 encoder. (Default: the bundled one.)")]
 FromTokens = Annotated[
     bool, typer.Option("--tokens", help="Learn from the ids that `audiolm prepare` wrote, not from the sound.")
 ]
@@ -174,7 +172,7 @@ def _trained(folder: Path) -> Any:
 
 
 def _codec_folder(given: Path | None) -> Path:
-    return given or catalog.find(catalog.DEFAULT_MODEL).folder / "codec"
+    return given or catalog.find(catalog.DEFAULT_CODEC).folder / "codec"
 
 
 def _stage(

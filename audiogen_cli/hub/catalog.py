@@ -6,7 +6,8 @@
     folder/outline, folder/planner     where sound is planned first (models/outline.py), and its model
     folder/clap                        if it is there: the scorer that chooses among candidates, a checkpoint
 
-An AudioLM has other parts (hub/stages.py): codec, encoder, semantic, coarse, and where they are needed fine and text.
+A codec may stand alone beside its card. An AudioLM has other parts (hub/stages.py): codec, encoder, semantic, coarse,
+and where they are needed fine and text.
 
 Bundled models lie in `weights/`: inside the installed package, or at the root of a clone. Finding and hashing one of
 them imports no torch; only `load` does. Any other name is a short name of hub/known.py or `owner/name[@revision]` on
@@ -49,6 +50,7 @@ Padding = Literal["audiocraft", "masked"]
 Getter = Callable[[str, str | None], Path]  # a repository and a revision -> its folder
 
 DEFAULT_MODEL = "sounds-small"
+DEFAULT_CODEC = "codec-small"
 PARTS = ("codec", "lm", "text")
 PLANNING_PARTS = ("outline", "planner")
 SCORER = "clap"
@@ -69,6 +71,11 @@ class Entry:
     layout: Layout | None = None
     text: Path | None = None
     codec: Path | None = None
+
+    @property
+    def is_codec(self) -> bool:
+        """Whether this is a codec alone."""
+        return self.layout is None and _is_codec(self.folder)
 
     @property
     def staged(self) -> bool:
@@ -240,6 +247,8 @@ def load(
     device.
     """
     entry = name if isinstance(name, Entry) else find(name)
+    if entry.is_codec:
+        raise ModelError(f"{entry.card.name} is a codec and speaks no language; name another model.")
     if entry.staged:
         raise ModelError(f"{entry.folder} is an AudioLM; load it with pipelines.audiolm.load, or use the command line.")
     place = resolve_device(device)
@@ -366,8 +375,12 @@ def _is_staged(folder: Path) -> bool:
     return not (folder / "lm").is_dir() and any((folder / part).is_dir() for part in STAGED_PARTS[1:])
 
 
+def _is_codec(folder: Path) -> bool:
+    return (folder / "model.json").is_file() and {part for part in PARTS if (folder / part).is_dir()} == {"codec"}
+
+
 def _entry(folder: Path) -> Entry:
-    parts = STAGED_PARTS if _is_staged(folder) else PARTS
+    parts = ("codec",) if _is_codec(folder) else STAGED_PARTS if _is_staged(folder) else PARTS
     missing = [part for part in parts if not (folder / part).is_dir()]
     if missing:
         raise ModelError(f"{folder} is not a model: it has no folder {' and no '.join(missing)}; add it.")

@@ -159,3 +159,20 @@ def test_a_model_that_plans_is_loaded_whole(planning_model: Path, tiny_model: Pa
     assert model.planner is not None and model.whole_frames == 4
     assert model.window_frames == 48  # of a second of 50, whole frames of the outline
     assert catalog.find(planning_model).hash != catalog.find(tiny_model).hash
+
+
+def test_a_codec_alone_is_an_entry_that_generates_nothing(tiny_model: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_model / "codec", tmp_path / "small" / "codec")
+    with pytest.raises(ModelError, match="no folder lm"):
+        catalog.find(tmp_path / "small")
+    (tmp_path / "small" / "model.json").write_text('{"name": "small"}')
+    entry = catalog.find(tmp_path / "small")
+    assert entry.is_codec and not entry.staged and len(entry.hash) == 12
+    with pytest.raises(ModelError, match="speaks no language"):
+        catalog.load(entry)
+    assert not catalog.find(tiny_model).is_codec
+
+
+def test_the_bundled_codec_is_there() -> None:
+    assert catalog.bundled()[catalog.DEFAULT_CODEC].is_codec
+    assert catalog.DEFAULT_MODEL in catalog.bundled()
