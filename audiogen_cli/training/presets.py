@@ -14,7 +14,8 @@ from audiogen_cli.models.discriminators import MSSTFTDiscriminatorConfig
 from audiogen_cli.models.encodec import AUDIOGEN_16KHZ, ENCODEC_24KHZ
 from audiogen_cli.models.soundstream import SoundStreamConfig
 from audiogen_cli.models.soundstream_discriminators import ComplexSTFTDiscriminatorConfig, WaveDiscriminatorConfig
-from audiogen_cli.training.codec import CodecLossConfig, CodecRecipe, CodecTrainingConfig
+from audiogen_cli.training.codec import CodecRecipe, CodecTrainingConfig
+from audiogen_cli.training.codec_losses import CodecLossConfig
 from audiogen_cli.training.loop import LoopConfig
 
 SOUNDSTREAM = CodecRecipe(

@@ -19,7 +19,8 @@ from audiogen_cli.models.soundstream_discriminators import (
 )
 from audiogen_cli.models.spectral import SpectralConfig
 from audiogen_cli.quantizers.vq import VectorQuantizer
-from audiogen_cli.training.codec import CodecLossConfig, CodecRecipe, CodecTask, CodecTrainingConfig, validation_pieces
+from audiogen_cli.training.codec import CodecRecipe, CodecTask, CodecTrainingConfig, validation_pieces
+from audiogen_cli.training.codec_losses import CodecLossConfig
 from audiogen_cli.training.loop import LoopConfig, train
 
 SPECTRAL = SpectralConfig(
