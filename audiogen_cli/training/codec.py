@@ -186,11 +186,12 @@ class CodecTask:
     def _adamw(self, module: nn.Module, learning_rate: float) -> torch.optim.AdamW:
         decayed = [parameter for parameter in module.parameters() if parameter.dim() > 1]
         others = [parameter for parameter in module.parameters() if parameter.dim() <= 1]
-        groups = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
-        ours = groups if self.config.weight_decay else [{"params": list(module.parameters())}]
-        for group in ours:
+        groups: list[dict[str, Any]] = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
+        if not self.config.weight_decay:
+            groups = [{"params": list(module.parameters())}]
+        for group in groups:
             group["initial_lr"] = learning_rate
-        return torch.optim.AdamW(ours, learning_rate, self.config.betas, weight_decay=self.config.weight_decay)
+        return torch.optim.AdamW(groups, learning_rate, self.config.betas, weight_decay=self.config.weight_decay)
 
     def batch(self, step: int) -> Tensor:
         """[B, C, N]."""

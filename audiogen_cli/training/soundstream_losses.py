@@ -126,8 +126,9 @@ class SoundStream(hub.SoundStream):
         terms |= codec_losses.adversarial(self.discriminators, real, output.waveform)
         nothing = output.waveform.new_zeros(())
         total = sum((getattr(config, name) * term for name, term in terms.items()), nothing)
-        found = (terms.get(name, nothing) for name in ("mse", "spectral", "adversarial", "feature"))
-        return total + config.commitment * output.commitment, LossBreakdown(*found, output.commitment)
+        recon, spectral = (terms.get(name, nothing) for name in ("mse", "spectral"))
+        breakdown = LossBreakdown(recon, spectral, terms["adversarial"], terms["feature"], output.commitment)
+        return total + config.commitment * output.commitment, breakdown
 
     def _named(self, real: list[Tensor], fake: list[Tensor], penalised: Tensor | None) -> list[tuple[str, Tensor]]:
         """Every discriminator's hinge loss, then every one's penalty."""
