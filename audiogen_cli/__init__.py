@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from audiogen_cli.errors import AudiolmError
     from audiogen_cli.hub.catalog import load
     from audiogen_cli.hub.fairseq import FairseqVQWav2Vec
-    from audiogen_cli.hub.soundstream import AudioLMSoundStream, MusicLMSoundStream, SoundStream
     from audiogen_cli.models.decoding import finish
     from audiogen_cli.models.semantic import HubertWithKmeans
     from audiogen_cli.models.stages import (
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
         SemanticTransformerTrainer,
     )
     from audiogen_cli.training.soundstream import SoundStreamTrainer
+    from audiogen_cli.training.soundstream_losses import AudioLMSoundStream, MusicLMSoundStream, SoundStream
 
 __version__ = "0.1.0"
 
@@ -67,7 +67,7 @@ __all__ = [
 
 _HOMES = {
     "AudioLM": "audiogen_cli.pipelines.audiolm",
-    "AudioLMSoundStream": "audiogen_cli.hub.soundstream",
+    "AudioLMSoundStream": "audiogen_cli.training.soundstream_losses",
     "AudiolmError": "audiogen_cli.errors",
     "CoarseAndFineTransformer": "audiogen_cli.models.stages",
     "CoarseTransformer": "audiogen_cli.models.stages",
@@ -76,10 +76,10 @@ _HOMES = {
     "FineTransformer": "audiogen_cli.models.stages",
     "FineTransformerTrainer": "audiogen_cli.training.audiolm_trainers",
     "HubertWithKmeans": "audiogen_cli.models.semantic",
-    "MusicLMSoundStream": "audiogen_cli.hub.soundstream",
+    "MusicLMSoundStream": "audiogen_cli.training.soundstream_losses",
     "SemanticTransformer": "audiogen_cli.models.stages",
     "SemanticTransformerTrainer": "audiogen_cli.training.audiolm_trainers",
-    "SoundStream": "audiogen_cli.hub.soundstream",
+    "SoundStream": "audiogen_cli.training.soundstream_losses",
     "SoundStreamTrainer": "audiogen_cli.training.soundstream",
     "continue_audio": "audiogen_cli.pipelines.generate",
     "decode_blocks": "audiogen_cli.models.streaming",

@@ -83,7 +83,8 @@ def codec(
 ) -> None:
     """Measure how near a codec comes to recordings at several rates, beside Opus and Lyra.
 
-    A Markdown table goes to stdout. Scores by models of hearing speech come with:  pip install pystoi visqol-python
+    A Markdown table goes to stdout. Scores by models of hearing speech come with:  pip install pystoi
+    and, without what would need a compiler:  pip install --no-deps visqol-python
     """
     from audiogen_cli.data import files
     from audiogen_cli.pipelines import rate_distortion, rate_report

@@ -12,7 +12,7 @@ import typer
 
 from audiogen_cli.cli import console, options
 from audiogen_cli.data.files import check_output
-from audiogen_cli.errors import InputError
+from audiogen_cli.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
     from audiogen_cli.data.manifest import Clip
@@ -82,13 +82,16 @@ class Run:
         return training_data.find_clips(self.data, self.tier or (), uncaptioned=uncaptioned)
 
     def plan(self, kind: type[R], preset: R | None = None) -> R:
-        """The recipe or the preset, with what the flags say instead."""
+        """The recipe or the preset, with what the flags say instead. Raises ConfigError."""
         from audiogen_cli.config import from_dict, load_toml
 
         plan: Any = load_toml(kind, self.recipe) if self.recipe else preset or from_dict(kind, {})
         flags = {name: getattr(self, name) for name in ("steps", "batch_size", "learning_rate", "seed")}
         said = {name: value for name, value in flags.items() if value is not None}
-        found: R = dataclasses.replace(plan, loop=dataclasses.replace(plan.loop, **said))
+        try:
+            found: R = dataclasses.replace(plan, loop=dataclasses.replace(plan.loop, **said))
+        except ValueError as error:
+            raise ConfigError(f"the flags do not go with the recipe: {error}") from error
         return found
 
     def read(self, clips: Sequence[Clip], sample_rate: int, channels: int) -> TrainingData:

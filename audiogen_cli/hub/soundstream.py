@@ -10,15 +10,15 @@ Audio may be [N], [B, N] for a mono codec or [C, N] for one of more channels, or
     - Nothing is cut to whole frames unless `curtail_from_left` asks for it: the last frame is completed, and what is
       decoded for an input is as long as the input.
     - A checkpoint is a folder of safetensors and JSON. Theirs hold pickled arguments, which run code when read.
-    - Losses and discriminators belong to training (SoundStreamTrainer); they are no part of the model or its copies.
+    - Losses and discriminators belong to training and are no part of the model or its copies; the public SoundStream is
+      that of training/soundstream_losses.py, which has them beside it.
 """
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Iterator
-from typing import Any, overload
+from typing import Any, Self, overload
 
 import torch
 from torch import Tensor, nn
@@ -119,7 +119,7 @@ class SoundStream(SoundStreamCodec):
         return self
 
     @classmethod
-    def init_and_load_from(cls, path: str | os.PathLike[str], strict: bool = True) -> SoundStream:
+    def init_and_load_from(cls, path: str | os.PathLike[str], strict: bool = True) -> Self:
         """The codec of a checkpoint folder, in evaluation mode. Raises CheckpointError for one that is not ours.
 
         `strict` is theirs: here every tensor must be the one that the stored arguments make, either way.
@@ -128,7 +128,11 @@ class SoundStream(SoundStreamCodec):
 
         found = checkpoint.load(path, expect=("soundstream",))
         assert isinstance(found, SoundStream)
-        return found
+        if isinstance(found, cls):
+            return found
+        made = cls(found.config).eval()
+        made.load_state_dict(found.state_dict())
+        return made
 
     def _batched(self, audio: Tensor, sample_hz: int | None, curtail_from_left: bool) -> Tensor:
         """-> [B, C, N] at the codec's rate."""
@@ -147,7 +151,3 @@ class SoundStream(SoundStreamCodec):
     def _by_group(self, codes: Tensor) -> Tensor:
         """[B, levels * groups, T] -> [groups, B, T, levels]."""
         return codes.unflatten(1, (-1, self.config.rq_groups)).permute(2, 0, 3, 1)
-
-
-AudioLMSoundStream = functools.partial(SoundStream, strides=(2, 4, 5, 8), target_sample_hz=16_000, rq_num_quantizers=12)
-MusicLMSoundStream = functools.partial(SoundStream, strides=(3, 4, 5, 8), target_sample_hz=24_000, rq_num_quantizers=12)

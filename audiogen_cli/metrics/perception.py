@@ -1,10 +1,11 @@
 """How people would judge decoded speech, by models of hearing in packages of their own, which are not dependencies.
 
     STOI     short-time objective intelligibility, 0 to 1 (Taal et al. 2011)       pip install pystoi
-    ViSQOL   predicted opinion score, 1 to 5 (2004.09584), its speech mode         pip install visqol-python
+    ViSQOL   predicted opinion score, 1 to 5 (2004.09584), its speech mode         pip install --no-deps visqol-python
     PESQ     predicted opinion score, 1 to 4.6 (ITU-T P.862.2, wide band)          pip install pesq
 
-Each hears one channel at 16 kHz.
+Each hears one channel at 16 kHz. ViSQOL's package asks for libsvm, which needs a compiler and is not used in this mode.
+It would map similarity to scores by another model where it finds ai-edge-litert; ours is the one that is always there.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ def available() -> dict[str, Score]:
 
 def _judged(judge: _Judge, reference: Tensor, estimate: Tensor, sample_rate: int) -> float:
     heard = [resample(remix(w.detach().cpu(), 1), sample_rate, SAMPLE_RATE)[0].numpy() for w in (reference, estimate)]
+    if not heard[0].any():  # ViSQOL would find it excellent
+        return math.nan
     try:
         return judge(heard[0].astype(np.float64), heard[1].astype(np.float64))
     except (RuntimeWarning, RuntimeError, ValueError, ArithmeticError, IndexError):
@@ -78,5 +81,5 @@ def _visqol_api() -> Any:
     from visqol import VisqolApi
 
     api = VisqolApi()
-    api.create(mode="speech")
+    api.create(mode="speech", use_lattice_model=False)
     return api

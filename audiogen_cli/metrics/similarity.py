@@ -8,10 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from audiogen_cli.ops.stft import log_mel, mel_spectrogram, stft
+from audiogen_cli.ops.stft import log_mel, stft
 
 MEL_FFT, MEL_HOP, MEL_BANDS, MEL_FLOOR = 512, 160, 64, 1e-5
-SOFT_FLOOR = 1e-3  # of magnitudes in which a full-scale sine is MEL_FFT / 4
 SMALLEST_SHARE = 1e-10  # of the energy: SI-SNR ends at 100 dB
 
 
@@ -46,17 +45,6 @@ def mel_distance(reference: Tensor, estimate: Tensor, sample_rate: int) -> Tenso
     _check_shapes(reference, estimate)
     mels = [log_mel(w, sample_rate, MEL_FFT, MEL_HOP, MEL_BANDS, MEL_FLOOR) for w in (reference, estimate)]
     return (mels[0] - mels[1]).abs().mean() / math.log(10)
-
-
-@torch.no_grad()
-def soft_mel_distance(reference: Tensor, estimate: Tensor, sample_rate: int) -> Tensor:
-    """As `mel_distance`, with a floor that is added: |log10(a + f) - log10(b + f)|, f = 8e-6 of a full-scale sine.
-
-    Levels near the floor count for less, the nearer the less.
-    """
-    _check_shapes(reference, estimate)
-    mels = [mel_spectrogram(w, sample_rate, MEL_FFT, MEL_HOP, MEL_BANDS) * (MEL_FFT / 4) for w in (reference, estimate)]
-    return ((mels[0] + SOFT_FLOOR).log10() - (mels[1] + SOFT_FLOOR).log10()).abs().mean()
 
 
 @torch.no_grad()

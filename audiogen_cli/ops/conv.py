@@ -54,10 +54,12 @@ def pad(signal: Tensor, left: int, right: int, mode: PadMode) -> Tensor:
 
     A signal too short to be reflected is extended by zeros first, and the result cut by as many.
     """
+    if not left and not right:
+        return signal  # padding by nothing would copy it
     if mode != "reflect":
         return F.pad(signal, (left, right), mode)
     missing = max(0, max(left, right) + 1 - signal.shape[-1])  # reflection must find one sample more than it makes
-    padded = F.pad(F.pad(signal, (0, missing)), (left, right), mode)
+    padded = F.pad(F.pad(signal, (0, missing)) if missing else signal, (left, right), mode)
     return padded[..., : padded.shape[-1] - missing]
 
 
@@ -97,9 +99,11 @@ class PaddedConv1d(nn.Module):
         _refuse_norm(self.norm)
         signal, start = joined(state.signal if state else None, signal), state.start if state else None
         if start is None:
-            if last or signal.shape[-1] < self._mirrored:
-                whole = self.forward(signal) if last and signal.shape[-1] else self._nothing(signal)
-                return whole, ConvTail(signal.clone(), None)
+            if last:  # the whole signal was one block
+                whole = self.forward(signal) if signal.shape[-1] else self._nothing(signal)
+                return whole, ConvTail(signal[..., :0].clone(), None)
+            if signal.shape[-1] < self._mirrored:
+                return self._nothing(signal), ConvTail(signal.clone(), None)
             signal, start = pad(signal, self.left, 0, self.pad_mode), 0
         if last:
             completing = (start + self.left - signal.shape[-1]) % self.stride
@@ -142,6 +146,8 @@ class TrimmedConvTranspose1d(nn.Module):
         Raises ModelError where the norm averages over the whole sound.
         """
         _refuse_norm(self.norm)
+        if last and state is None and signal.shape[-1]:  # the whole signal is one block
+            return self.forward(signal), (signal[..., :0].clone(), 0)
         heard = -(-(self.left + self.right) // self.stride)
         earlier, cut = state or (signal.new_zeros(*signal.shape[:2], heard), self.left)
         frames = torch.cat([earlier, signal], dim=-1)

@@ -75,8 +75,8 @@ def counts(exponent: Tensor, hidden: Tensor | None = None) -> Tensor:
     return _powers_table()[below.long()]
 
 
-def attend(query: Tensor, keys: Tensor, values: Tensor, hidden: Tensor) -> Tensor:
-    """query [B, H, S, D/H], keys and values [B, H, P + S, D/H], hidden bool [S, P + S] -> [B, H, S, D/H].
+def attend(query: Tensor, keys: Tensor, values: Tensor, hidden: Tensor | None) -> Tensor:
+    """query [B, H, S, D/H], keys and values [B, H, P + S, D/H], hidden bool [S, P + S] or none -> [B, H, S, D/H].
 
     Scores have 20 + 20 bits, shares times values 22 + 20, and fewer than MOST_KEYS keys are seen: 11 more.
     """
@@ -90,11 +90,15 @@ def sinusoids(offset: int, count: int, dim: int, max_period: float = 10000.0) ->
 
     One angle after another: the kernels that take many at once differ in the last bit from those for the rest.
     """
-    half = dim // 2
-    rates = [round(max_period ** -(i / max(half - 1, 1)) * 2**32) / 2**32 for i in range(half)]
+    rates = _rates(dim // 2, max_period)
     angles = [[position * rate for rate in rates] for position in range(offset, offset + count)]
     rows = [[*map(math.cos, row), *map(math.sin, row)] for row in angles]
     return snap(torch.tensor(rows, dtype=torch.float64).view(count, dim))
+
+
+@functools.cache
+def _rates(half: int, max_period: float) -> tuple[float, ...]:
+    return tuple(round(max_period ** -(i / max(half - 1, 1)) * 2**32) / 2**32 for i in range(half))
 
 
 @functools.cache

@@ -175,7 +175,6 @@ def scores(listen: bool) -> dict[str, perception.Score]:
     near: dict[str, perception.Score] = {
         "si_snr": lambda reference, estimate, _: float(similarity.si_snr(reference, estimate).mean()),
         "mel_distance": lambda *heard: float(similarity.mel_distance(*heard)),
-        "soft_mel_distance": lambda *heard: float(similarity.soft_mel_distance(*heard)),
     }
     return near | (perception.available() if listen else {})
 

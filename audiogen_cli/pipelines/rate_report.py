@@ -22,7 +22,6 @@ class Scale(NamedTuple):
 SCALES = {
     "si_snr": Scale("SI-SNR, dB", 2, "higher"),
     "mel_distance": Scale("mel distance", 3, "lower"),
-    "soft_mel_distance": Scale("soft mel distance", 3, "lower"),
     "stoi": Scale("STOI", 3, "higher"),
     "pesq": Scale("PESQ", 2, "higher"),
     "visqol": Scale("ViSQOL", 2, "higher"),

@@ -24,7 +24,7 @@ class GroupedQuantizer(Quantizer):
         self.codebook_size, self.dropout = groups[0].codebook_size, groups[0].dropout
 
     def forward(self, latent: Tensor, num_codebooks: int | None = None) -> QuantizerOutput:
-        each = self._drawn_each(num_codebooks, latent.device)
+        each = self._each(self.drawn(num_codebooks, latent.device))
         if each == 0:
             return unquantized(latent)
         parts = latent.chunk(len(self.groups), 1)
@@ -51,10 +51,10 @@ class GroupedQuantizer(Quantizer):
         placed = [F.pad(book, (i * width, (count - 1 - i) * width)) for i, book in enumerate(books)]
         return torch.stack(placed, 1).flatten(0, 1)
 
-    def _drawn_each(self, num_codebooks: int | None, device: torch.device) -> int:
+    def drawn(self, num_codebooks: int | None, device: torch.device) -> int:
         if num_codebooks is None and self.training and self.dropout is not None:
-            return self.dropout.draw(self.num_codebooks // len(self.groups), device)
-        return self._each(self.drawn(num_codebooks, device))
+            return self.dropout.draw(self.num_codebooks // len(self.groups), device) * len(self.groups)
+        return super().drawn(num_codebooks, device)
 
     def _each(self, num_codebooks: int) -> int:
         if num_codebooks % len(self.groups):

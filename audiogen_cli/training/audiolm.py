@@ -21,7 +21,7 @@ from audiogen_cli.errors import InputError
 from audiogen_cli.hub import checkpoint
 from audiogen_cli.models.audiolm import Block, Stage, StageConfig, padded, stage_loss
 from audiogen_cli.models.depth import DepthConfig, DepthStage
-from audiogen_cli.training.loop import ExponentialAverage, LoopConfig
+from audiogen_cli.training.loop import LoopConfig, averaged
 from audiogen_cli.training.stage_data import Example, Sound, Sounds, Tokenizers, crop
 
 
@@ -171,7 +171,7 @@ class StageTask:
         if (text is None) != (stage.config.conditioning == "none"):
             raise InputError("a stage that reads text needs a text encoder, and only such a one; change has_condition.")
         self.validation = [crop(sound, stage.config, rates, None) for sound in validation]
-        self.average = ExponentialAverage(stage, loop.ema_decay)
+        self.average = averaged(stage, loop)
         self.modules: dict[str, nn.Module] = {"stage": stage}
         self.extras: dict[str, Any] = {"average": self.average}
         self.optimizers: dict[str, torch.optim.Optimizer] = {}

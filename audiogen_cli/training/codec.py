@@ -6,14 +6,18 @@
 
 The reconstruction losses work alone first; the discriminator joins once they have settled. From `freeze_codes_at` on
 only the decoder learns, so that the codes keep their meaning and a language model can already be trained on them.
+
+A batch may go through in parts (`accumulate`), whose gradients are averaged before codec and discriminator step, each
+against the other as it was. That is the gradient of the whole batch but for two things: feature matching divides by
+the size of a part's features, the balancer by that of a part's gradients; and codebooks learn from part after part.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
@@ -42,37 +46,12 @@ from audiogen_cli.models.soundstream_discriminators import (
     WaveDiscriminatorConfig,
 )
 from audiogen_cli.models.spectral import SpectralCodec, SpectralConfig
-from audiogen_cli.training import losses
+from audiogen_cli.quantizers.base import Quantizer
+from audiogen_cli.training import codec_losses, losses
+from audiogen_cli.training.codec_losses import CodecLossConfig
 from audiogen_cli.training.denoising import with_noise
-from audiogen_cli.training.loop import ExponentialAverage, LoopConfig
-
-
-@dataclass(frozen=True)
-class CodecLossConfig:
-    """Shares of the gradient that reaches the decoded waveform, and the windows of the spectral ones. A loss of share 0
-    is not computed. `commitment` and `magnitude` do not pass through the waveform and are weights outside the balancer;
-    with a discriminator that hears magnitudes, `magnitude` is balanced with it and the waveform's losses are left out.
-    l1 and mse compare waveforms, `spectral` is SoundStream's loss. Without `balance`, shares are plain weights.
-    """
-
-    mel: float = 2.0
-    stft: float = 1.0
-    complex: float = 0.5
-    adversarial: float = 1.0
-    feature: float = 2.0
-    commitment: float = 0.01
-    magnitude: float = 1.0
-    l1: float = 0.0
-    mse: float = 0.0
-    spectral: float = 0.0
-    balance: bool = True
-    spectral_windows: tuple[int, ...] = losses.SPECTRAL_WINDOWS
-    spectral_mels: int = 64
-    spectral_min_fft: int = 512
-    spectral_normalized: bool = False
-    mel_ffts: tuple[int, ...] = losses.MEL_FFTS
-    stft_ffts: tuple[int, ...] = losses.STFT_FFTS
-    complex_ffts: tuple[int, ...] = losses.COMPLEX_FFTS
+from audiogen_cli.training.loop import LoopConfig, averaged
+from audiogen_cli.training.schedule import Schedule
 
 
 @dataclass(frozen=True)
@@ -81,6 +60,9 @@ class CodecTrainingConfig:
 
     Among them 0 stands for no quantization, as Mimi trains half of the time (2410.00037), and so do the steps before
     `codes_start`.
+
+    discriminator_probability: of the discriminator to be updated at a step whose turn it is by `discriminator_every`.
+    betas, weight_decay: of AdamW, for codec and discriminator; only matrices decay.
 
     ms_stft, wave_discriminator, complex_discriminator: those asked, together. r1_weight: of R1's penalty on the logits
     of real sound, taken every `r1_every` discriminator steps and as many times heavier then. noise_probability: of an
@@ -93,7 +75,10 @@ class CodecTrainingConfig:
     codes_start: int = 0
     adversarial_start: int = 3_000
     discriminator_every: int = 1
+    discriminator_probability: float = 1.0
     discriminator_learning_rate: float = 3e-4
+    betas: tuple[float, float] = (0.8, 0.99)
+    weight_decay: float = 0.0
     freeze_codes_at: int | None = None
     mix_probability: float = 0.3
     gain_db: tuple[float, float] = (-12.0, 6.0)
@@ -114,8 +99,10 @@ class CodecTrainingConfig:
             raise ValueError(
                 "no discriminator is left; leave ms_stft on and set adversarial_start beyond the last step."
             )
-        if self.r1_weight < 0 or self.r1_every < 1 or not 0 <= self.noise_probability <= 1:
-            raise ValueError("r1_weight is 0 or more, r1_every 1 or more, and noise_probability from 0 to 1.")
+        if min(self.r1_weight, self.weight_decay) < 0 or min(self.r1_every, self.discriminator_every) < 1:
+            raise ValueError("r1_weight and weight_decay are 0 or more, r1_every and discriminator_every 1 or more.")
+        if not (0 <= self.noise_probability <= 1 and 0 <= self.discriminator_probability <= 1):
+            raise ValueError("noise_probability and discriminator_probability are from 0 to 1.")
         if len(self.codebook_choices) != len(self.codebook_odds):
             raise ValueError("codebook_choices and codebook_odds must be equally long.")
 
@@ -133,6 +120,8 @@ class CodecRecipe:
     def __post_init__(self) -> None:
         if sum(config is not None for config in (self.spectral, self.encodec, self.soundstream)) > 1:
             raise ValueError("the recipe names two codecs; keep one of [spectral], [encodec] and [soundstream].")
+        if self.loop.batch_size % self.loop.accumulate:
+            raise ValueError("batch_size must be a multiple of accumulate, so that its parts are equally large.")
 
     def build(self) -> Codec:
         if self.soundstream:
@@ -147,8 +136,16 @@ def validation_pieces(recordings: Recordings, sample_rate: int, count: int = 32,
     return [recordings[i][:, : round(seconds * sample_rate)] for i in chosen]
 
 
+class _Part(NamedTuple):
+    """What one part of a batch leaves behind when its gradients are in."""
+
+    codes: Tensor
+    real: Tensor
+    logged: dict[str, Tensor]
+
+
 class CodecTask:
-    """See `audiogen_cli.training.loop.Task`."""
+    """See `audiogen_cli.training.loop.Task`. schedules: by an optimizer's name, in place of the recipe's."""
 
     def __init__(
         self,
@@ -157,35 +154,44 @@ class CodecTask:
         validation: Sequence[Tensor],
         source: dict[str, Any],
         start: Codec | None = None,
+        discriminator: nn.Module | None = None,
     ) -> None:
+        """start, discriminator: in place of those that the recipe makes."""
         self.recipe, self.config = recipe, recipe.training
         self.train, self.validation, self.source = train, list(validation), source
         self.codec = start or recipe.build()
-        self.discriminator = _discriminator(self.codec, self.config)
-        self.balancer = _balancer(self.config.losses)
+        self.discriminator = discriminator or _discriminator(self.codec, self.config)
+        self.balancer = self.config.losses.balancer()
         if self.config.noise_probability and not isinstance(self.codec, SoundStreamCodec):
             raise ConfigError("only SoundStream learns to denoise; take noise_probability out of the recipe.")
-        self.average = ExponentialAverage(self.codec, recipe.loop.ema_decay)
+        self.average = averaged(self.codec, recipe.loop)
         self.modules: dict[str, nn.Module] = {"codec": self.codec, "discriminator": self.discriminator}
         self.extras: dict[str, Any] = {"average": self.average, "balancer": self.balancer}
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
+        self.schedules: dict[str, Schedule] = {}
         for size in self.config.codebook_choices:
             if size > self.codec.num_codebooks:
                 raise ConfigError(f"codebook_choices asks for {size} of {self.codec.num_codebooks} codebooks.")
 
     def prepare(self, accelerator: Accelerator, config: LoopConfig) -> None:
         self.accelerator, self.clip_norm = accelerator, config.clip_norm
-        generator = torch.optim.AdamW(self.codec.parameters(), config.learning_rate, (0.8, 0.99), weight_decay=0.0)
-        rate = self.config.discriminator_learning_rate
-        critic = torch.optim.AdamW(self.discriminator.parameters(), rate, (0.8, 0.99), weight_decay=0.0)
-        for optimizer in (generator, critic):
-            for group in optimizer.param_groups:
-                group["initial_lr"] = group["lr"]
+        generator = self._adamw(self.codec, config.learning_rate)
+        critic = self._adamw(self.discriminator, self.config.discriminator_learning_rate)
         self.prepared_codec, self.prepared_discriminator, generator, critic = accelerator.prepare(
             self.codec, self.discriminator, generator, critic
         )
         self.average.module.to(accelerator.device)
         self.optimizers = {"codec": generator, "discriminator": critic}
+
+    def _adamw(self, module: nn.Module, learning_rate: float) -> torch.optim.AdamW:
+        decayed = [parameter for parameter in module.parameters() if parameter.dim() > 1]
+        others = [parameter for parameter in module.parameters() if parameter.dim() <= 1]
+        groups: list[dict[str, Any]] = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
+        if not self.config.weight_decay:
+            groups = [{"params": list(module.parameters())}]
+        for group in groups:
+            group["initial_lr"] = learning_rate
+        return torch.optim.AdamW(groups, learning_rate, self.config.betas, weight_decay=self.config.weight_decay)
 
     def batch(self, step: int) -> Tensor:
         """[B, C, N]."""
@@ -202,34 +208,56 @@ class CodecTask:
         return waveform * gain / max(1.0, gain * float(waveform.abs().max()))
 
     def step(self, batch: Tensor, step: int) -> dict[str, Tensor | float]:
-        batch = batch.to(self.accelerator.device)
         if self.config.freeze_codes_at is not None and step >= self.config.freeze_codes_at:
             self._freeze_codes()
-        heard, batch, *denoise = self._heard(batch)
-        with self.accelerator.autocast():
-            output: CodecOutput = self.prepared_codec(heard, self._num_codebooks(step), *denoise)
-        decoded = output.waveform.float()
-        adversarial = step >= self.config.adversarial_start
-        logged: dict[str, Tensor | float] = {}
-        real, fake, anchor = output.levels or (batch, decoded, decoded)
-        if adversarial and step % self.config.discriminator_every == 0:
-            logged["discriminator"] = self._discriminator_step(real, fake.detach())
-            logged["discriminator_gradient_norm"] = self.discriminator_norm
+        for name, optimizer in self.optimizers.items():
+            optimizer.zero_grad()
+            for group in optimizer.param_groups if name in self.schedules else ():
+                group["lr"] = group["initial_lr"] * self.schedules[name](step)
+        heard = self._heard(batch.to(self.accelerator.device))
+        num_codebooks = self._num_codebooks(step)
+        adversarial, turn = step >= self.config.adversarial_start, self._discriminators_turn(step)
+        chunks = zip(*(each.chunk(self.recipe.loop.accumulate) for each in heard), strict=True)
+        parts = [self._part(chunk, num_codebooks, adversarial, turn) for chunk in chunks]
+        logged: dict[str, Tensor | float] = {
+            name: torch.stack([part.logged[name] for part in parts]).mean() for name in parts[0].logged
+        }
+        if turn:
+            logged["discriminator_gradient_norm"] = self._update_discriminator()
             if self.config.r1_weight and step // self.config.discriminator_every % self.config.r1_every == 0:
-                logged["r1"] = self._r1_step(real)
-        terms = {} if output.levels else self._reconstruction(batch, decoded)
+                logged["r1"] = self._r1_step(torch.cat([part.real for part in parts]))
+        logged["gradient_norm"] = self._update("codec", self.codec, self.clip_norm)
+        self.average.update(self.codec, step)
+        codes = torch.cat([part.codes for part in parts])
+        if codes.shape[1]:
+            for k, usage in enumerate(similarity.codebook_usage(codes, self.codec.codebook_size)):
+                logged |= {f"perplexity_{k}": usage.perplexity, f"used_{k}": usage.used}
+        return logged
+
+    def _discriminators_turn(self, step: int) -> bool:
+        """Whether the discriminator is updated, by the step alone; EnCodec's is in two steps of three."""
+        if step < self.config.adversarial_start or step % self.config.discriminator_every:
+            return False
+        generator = torch.Generator().manual_seed(self.recipe.loop.seed * 1_000_003 + step + 700_001)
+        return float(torch.rand((), generator=generator)) < self.config.discriminator_probability
+
+    def _part(self, heard: Sequence[Tensor], num_codebooks: int | None, adversarial: bool, turn: bool) -> _Part:
+        """The gradients of a part of the batch, of the discriminator's weights where it has its turn."""
+        waveform, target, *denoise = heard
+        with self.accelerator.autocast():
+            output: CodecOutput = self.prepared_codec(waveform, num_codebooks, *denoise)
+        decoded = output.waveform.float()
+        real, fake, anchor = output.levels or (target, decoded, decoded)
+        judged = {"discriminator": self._discriminator_loss(real, fake.detach())} if turn else {}
+        terms = {} if output.levels else self._reconstruction(target, decoded)
         if adversarial:
             terms |= self._adversarial(real, fake)
-        self._generator_step(terms, anchor, output, logged)
-        self.average.update(self.codec, step)
-        if output.codes.shape[1]:
-            for k, usage in enumerate(similarity.codebook_usage(output.codes, self.codec.codebook_size)):
-                logged |= {f"perplexity_{k}": usage.perplexity, f"used_{k}": usage.used}
-        return {
-            **{name: term.detach() for name, term in terms.items()},
-            "commitment": output.commitment.detach(),
-            **logged,
-        }
+        asked = {"commitment": output.commitment}
+        if output.magnitude is not None:
+            asked["magnitude"] = output.magnitude
+        logged = {name: term.detach() for name, term in (terms | asked | judged).items()}
+        self._differentiate(terms, anchor, output)
+        return _Part(output.codes, real.detach(), logged)
 
     def _heard(self, batch: Tensor) -> tuple[Tensor, ...]:
         """What the codec hears, what it should make of it, and, where it learns to denoise, whether to do so."""
@@ -240,8 +268,9 @@ class CodecTask:
     def _num_codebooks(self, step: int) -> int | None:
         if step < self.config.codes_start:
             return 0
-        if not self.config.codebook_choices:
-            return None
+        if not self.config.codebook_choices:  # all of them, or what the quantizer's own dropout draws
+            quantizer = getattr(self.codec, "quantizer", None)
+            return quantizer.drawn(None, self.accelerator.device) if isinstance(quantizer, Quantizer) else None
         generator = torch.Generator().manual_seed(self.recipe.loop.seed * 1_000_003 + step + 500_009)
         drawn = torch.multinomial(torch.tensor(self.config.codebook_odds), 1, generator=generator)
         return self.config.codebook_choices[int(drawn)]
@@ -253,68 +282,48 @@ class CodecTask:
                 child.eval().requires_grad_(False)
 
     def _reconstruction(self, batch: Tensor, decoded: Tensor) -> dict[str, Tensor]:
-        rate, share = self.codec.sample_rate, self.config.losses
-        terms: dict[str, Callable[[], Tensor]] = {
-            "mel": lambda: losses.multi_scale_mel_loss(batch, decoded, rate, share.mel_ffts),
-            "stft": lambda: losses.multi_resolution_stft_loss(batch, decoded, share.stft_ffts),
-            "complex": lambda: losses.complex_stft_loss(batch, decoded, share.complex_ffts),
-            "l1": lambda: (batch - decoded).abs().mean(),
-            "mse": lambda: (batch - decoded).square().mean(),
-            "spectral": lambda: losses.multi_spectral_loss(
-                batch,
-                decoded,
-                rate,
-                share.spectral_windows,
-                share.spectral_mels,
-                share.spectral_min_fft,
-                share.spectral_normalized,
-            ),
-        }
-        return {name: term() for name, term in terms.items() if getattr(share, name) > 0}
+        return codec_losses.reconstruction(self.config.losses, batch, decoded, self.codec.sample_rate)
 
     def _adversarial(self, batch: Tensor, decoded: Tensor) -> dict[str, Tensor]:
-        self.discriminator.requires_grad_(False)
         with self.accelerator.autocast():
-            fake = self.prepared_discriminator(decoded)
-            with torch.no_grad():
-                real = self.prepared_discriminator(batch)
-        self.discriminator.requires_grad_(True)
-        return {
-            "adversarial": losses.generator_hinge_loss([o.logits for o in fake]),
-            "feature": losses.feature_matching_loss([o.features for o in real], [o.features for o in fake]),
-        }
+            return codec_losses.adversarial(self.prepared_discriminator, batch, decoded)
 
-    def _discriminator_step(self, batch: Tensor, decoded: Tensor) -> Tensor:
+    def _discriminator_loss(self, batch: Tensor, decoded: Tensor) -> Tensor:
         with self.accelerator.autocast():
             real, fake = self.prepared_discriminator(batch), self.prepared_discriminator(decoded)
         loss = losses.discriminator_hinge_loss([o.logits for o in real], [o.logits for o in fake])
-        self.optimizers["discriminator"].zero_grad()
         self.accelerator.backward(loss)
-        clip_norm = self.config.discriminator_clip_norm or self.clip_norm
-        self.discriminator_norm = self.accelerator.clip_grad_norm_(self.discriminator.parameters(), clip_norm)
-        self.optimizers["discriminator"].step()
         return loss.detach()
+
+    def _update_discriminator(self) -> Tensor:
+        clip_norm = self.config.discriminator_clip_norm or self.clip_norm
+        return self._update("discriminator", self.discriminator, clip_norm)
+
+    def _update(self, name: str, module: nn.Module, clip_norm: float) -> Tensor:
+        """A step along the mean of the parts' gradients, whose norm it returns."""
+        if self.recipe.loop.accumulate > 1:
+            gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+            torch._foreach_div_(gradients, self.recipe.loop.accumulate)
+        norm: Tensor = self.accelerator.clip_grad_norm_(module.parameters(), clip_norm)
+        self.optimizers[name].step()
+        return norm
 
     def _r1_step(self, real: Tensor) -> Tensor:
         """A step of its own, on the logits: see losses.r1_penalty."""
-        real = real.detach().clone().requires_grad_()
-        penalty = losses.r1_penalty([output.logits for output in self.prepared_discriminator(real)], real)
         self.optimizers["discriminator"].zero_grad()
-        self.accelerator.backward(0.5 * self.config.r1_weight * self.config.r1_every * penalty)
-        self.accelerator.clip_grad_norm_(
-            self.discriminator.parameters(), self.config.discriminator_clip_norm or self.clip_norm
-        )
-        self.optimizers["discriminator"].step()
-        return penalty.detach()
+        penalties = []
+        for part in real.chunk(self.recipe.loop.accumulate):
+            part = part.detach().clone().requires_grad_()
+            penalty = losses.r1_penalty([output.logits for output in self.prepared_discriminator(part)], part)
+            self.accelerator.backward(0.5 * self.config.r1_weight * self.config.r1_every * penalty)
+            penalties.append(penalty.detach())
+        self._update_discriminator()
+        return torch.stack(penalties).mean()
 
-    def _generator_step(
-        self, terms: dict[str, Tensor], anchor: Tensor, output: CodecOutput, logged: dict[str, Tensor | float]
-    ) -> None:
+    def _differentiate(self, terms: dict[str, Tensor], anchor: Tensor, output: CodecOutput) -> None:
         """Balances the losses that pass through `anchor`; of the others the sum is differentiated as it is."""
-        self.optimizers["codec"].zero_grad()
         outside = self.config.losses.commitment * output.commitment
         if output.magnitude is not None:
-            logged["magnitude"] = output.magnitude.detach()
             if terms and output.levels:
                 terms = terms | {"magnitude": output.magnitude}
             else:
@@ -323,8 +332,6 @@ class CodecTask:
             self.accelerator.backward(outside, retain_graph=bool(terms))
         if terms:
             self.balancer.backward(terms, anchor)
-        logged["gradient_norm"] = self.accelerator.clip_grad_norm_(self.codec.parameters(), self.clip_norm)
-        self.optimizers["codec"].step()
 
     @torch.no_grad()
     def evaluate(self, folder: Path, step: int) -> dict[str, float]:
@@ -372,9 +379,3 @@ def _discriminator(codec: Codec, config: CodecTrainingConfig) -> nn.Module:
     if config.complex_discriminator:
         members.append(ComplexSTFTDiscriminator(config.complex_discriminator))
     return members[0] if len(members) == 1 else Discriminators(members)
-
-
-def _balancer(config: CodecLossConfig) -> losses.GradientBalancer | losses.WeightedSum:
-    names = ("mel", "stft", "complex", "adversarial", "feature", "magnitude", "l1", "mse", "spectral")
-    weights = {name: getattr(config, name) for name in names}
-    return losses.GradientBalancer(weights) if config.balance else losses.WeightedSum(weights)

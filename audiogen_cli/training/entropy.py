@@ -23,7 +23,7 @@ from audiogen_cli.data.recordings import Recordings
 from audiogen_cli.hub import checkpoint
 from audiogen_cli.models.codec import Codec
 from audiogen_cli.models.entropy import EntropyLM, EntropyLMConfig
-from audiogen_cli.training.loop import ExponentialAverage, LoopConfig, adamw
+from audiogen_cli.training.loop import LoopConfig, adamw, averaged
 
 LN2 = math.log(2.0)
 
@@ -114,7 +114,7 @@ class EntropyTask:
         lengths = np.asarray([codes.shape[1] for codes in train], dtype=np.float64)
         self.odds = lengths / lengths.sum()
         self.lm = start or _at_frequencies(EntropyLM(recipe.model), train)
-        self.average = ExponentialAverage(self.lm, recipe.loop.ema_decay)
+        self.average = averaged(self.lm, recipe.loop)
         self.modules: dict[str, nn.Module] = {"lm": self.lm}
         self.extras: dict[str, Any] = {"average": self.average}
         self.optimizers: dict[str, torch.optim.Optimizer] = {}

@@ -31,7 +31,7 @@ from audiogen_cli.models import decoding
 from audiogen_cli.models.codec import Codec
 from audiogen_cli.models.lm import LM, LMConfig, next_code_loss
 from audiogen_cli.training.data import Subset, TrainingData
-from audiogen_cli.training.loop import ExponentialAverage, LoopConfig, adamw
+from audiogen_cli.training.loop import LoopConfig, adamw, averaged
 
 VALIDATION_BATCHES = 4
 
@@ -228,7 +228,7 @@ class LMTask:
         self.codec, self.text, self.source = codec, text, source
         self.train, self.validation, self.folders = train, validation, dict(folders or {})
         self.lm = start or LM(recipe.model)
-        self.average = ExponentialAverage(self.lm, recipe.loop.ema_decay)
+        self.average = averaged(self.lm, recipe.loop)
         self.modules: dict[str, nn.Module] = {"lm": self.lm}
         self.extras: dict[str, Any] = {"average": self.average}
         self.optimizers: dict[str, torch.optim.Optimizer] = {}

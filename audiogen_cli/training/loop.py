@@ -35,8 +35,11 @@ from audiogen_cli.errors import OutputError, TrainingError
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """`precision` "auto" is bf16 where the hardware multiplies it faster than float32 (CUDA, AMX,
-    AVX-512 BF16), else fp32."""
+    """accumulate: in how many parts a batch goes through the model, whose gradients are averaged. The averaged weights
+    are a copy of the trained ones for `ema_start` steps, and follow them at every `ema_every`th step.
+
+    `precision` "auto" is bf16 where the hardware multiplies it faster than float32 (CUDA, AMX, AVX-512 BF16), else
+    fp32."""
 
     steps: int = 10_000
     batch_size: int = 16
@@ -47,6 +50,8 @@ class LoopConfig:
     final_learning_rate: float = 0.1
     clip_norm: float = 1.0
     ema_decay: float = 0.999
+    ema_start: int = 0
+    ema_every: int = 1
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     evaluate_every: int = 500
     save_every: int = 500
@@ -55,11 +60,9 @@ class LoopConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        counts = (self.steps, self.batch_size, self.accumulate, self.evaluate_every, self.save_every, self.keep_last)
-        if min(counts) < 1:
-            raise ValueError(
-                "steps, batch_size, accumulate, evaluate_every, save_every and keep_last must be 1 or more."
-            )
+        names = ("steps", "batch_size", "accumulate", "ema_every", "evaluate_every", "save_every", "keep_last")
+        if min(getattr(self, name) for name in names) < 1:
+            raise ValueError(f"{', '.join(names[:-1])} and {names[-1]} must be 1 or more.")
 
 
 @dataclass(frozen=True)
@@ -94,15 +97,20 @@ class Task(Protocol):
 
 
 class ExponentialAverage:
-    """A copy of a module whose weights trail the trained ones; buffers are copied as they are."""
+    """A copy of a module whose weights trail the trained ones; buffers are copied as they are.
 
-    def __init__(self, module: nn.Module, decay: float) -> None:
-        self.decay = decay
+    start: so many steps are copied; every: the others are skipped. See LoopConfig."""
+
+    def __init__(self, module: nn.Module, decay: float, start: int = 0, every: int = 1) -> None:
+        self.decay, self.start, self.every = decay, start, every
         self.module = copy.deepcopy(module).eval().requires_grad_(False)
 
     @torch.no_grad()
     def update(self, module: nn.Module, step: int) -> None:
-        decay = min(self.decay, (1 + step) / (10 + step))
+        if (step + 1) % self.every and step >= self.start:
+            return
+        age = step - self.start
+        decay = min(self.decay, (1 + age) / (10 + age)) if age >= 0 else 0.0
         averages = [parameter.data for parameter in self.module.parameters()]
         torch._foreach_lerp_(averages, [parameter.data for parameter in module.parameters()], 1.0 - decay)
         for average, value in zip(self.module.buffers(), module.buffers(), strict=True):
@@ -113,6 +121,10 @@ class ExponentialAverage:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.module.load_state_dict(state)
+
+
+def averaged(module: nn.Module, config: LoopConfig) -> ExponentialAverage:
+    return ExponentialAverage(module, config.ema_decay, config.ema_start, config.ema_every)
 
 
 def adamw(module: nn.Module, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
@@ -149,13 +161,28 @@ def learning_rate_scale(config: LoopConfig, step: int) -> float:
     return 1.0
 
 
-def train(
-    task: Task, config: LoopConfig, folder: Path, recipe: Mapping[str, Any], resume: bool = False
-) -> Iterator[Report]:
-    """Runs the task to `config.steps`. Raises OutputError for a folder in use, TrainingError for a loss not finite."""
-    _open(folder, recipe, resume)
+def new_accelerator(precision: str, **options: Any) -> Accelerator:
+    """Raises TrainingError in one of several processes: they would write over each other's files."""
     AcceleratorState._reset_state()  # or the first run's precision would bind every later one of this process
-    accelerator = Accelerator(mixed_precision=resolve_precision(config.precision))
+    made = Accelerator(**{"mixed_precision": resolve_precision(precision), **options})
+    if made.num_processes > 1:
+        raise TrainingError("training runs in one process; start it without a launcher.")
+    return made
+
+
+def train(
+    task: Task,
+    config: LoopConfig,
+    folder: Path,
+    recipe: Mapping[str, Any],
+    resume: bool = False,
+    accelerator: Accelerator | None = None,
+) -> Iterator[Report]:
+    """Runs the task to `config.steps`. Raises OutputError for a folder in use, TrainingError for a loss not finite.
+
+    accelerator: the caller's, whose precision counts then."""
+    _open(folder, recipe, resume)
+    accelerator = accelerator or new_accelerator(config.precision)
     torch.manual_seed(config.seed)
     task.prepare(accelerator, config)
     for module in task.modules.values():

@@ -4,8 +4,8 @@
 "encodec"       2210.13438, section 3.4: 24 kHz, multi-scale STFT discriminators, balanced gradients
 "audiogen"      2209.15352, with AudioCraft's weights: 16 kHz, 50 frames a second, four codebooks
 
-They are sized for a GPU and weeks. Where we leave the papers: the discriminator is updated at every step (EnCodec: two
-of three), the learning rate falls along a cosine, and the average of the weights is what is kept.
+They are sized for a GPU and weeks. Where we leave the papers: the learning rate falls along a cosine, and the average
+of the weights is what is kept.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from audiogen_cli.models.discriminators import MSSTFTDiscriminatorConfig
 from audiogen_cli.models.encodec import AUDIOGEN_16KHZ, ENCODEC_24KHZ
 from audiogen_cli.models.soundstream import SoundStreamConfig
 from audiogen_cli.models.soundstream_discriminators import ComplexSTFTDiscriminatorConfig, WaveDiscriminatorConfig
-from audiogen_cli.training.codec import CodecLossConfig, CodecRecipe, CodecTrainingConfig
+from audiogen_cli.training.codec import CodecRecipe, CodecTrainingConfig
+from audiogen_cli.training.codec_losses import CodecLossConfig
 from audiogen_cli.training.loop import LoopConfig
 
 SOUNDSTREAM = CodecRecipe(
@@ -47,6 +48,8 @@ ENCODEC = CodecRecipe(
         codebook_choices=(2, 4, 8, 16, 32),
         codebook_odds=(1.0, 1.0, 1.0, 1.0, 1.0),
         adversarial_start=0,
+        discriminator_probability=2 / 3,
+        betas=(0.5, 0.9),
         losses=CodecLossConfig(l1=0.1, mel=1.0, stft=0.0, complex=0.0, adversarial=3.0, feature=3.0, commitment=1.0),
     ),
     loop=LoopConfig(steps=600_000, batch_size=64, learning_rate=3e-4),
@@ -57,6 +60,7 @@ AUDIOGEN = CodecRecipe(
     training=CodecTrainingConfig(
         seconds=1.0,
         adversarial_start=0,
+        betas=(0.5, 0.9),
         discriminator=MSSTFTDiscriminatorConfig(),
         losses=CodecLossConfig(l1=0.1, mel=2.0, stft=0.0, complex=0.0, adversarial=4.0, feature=4.0, commitment=1.0),
     ),

@@ -4,15 +4,16 @@
                                  data_max_length_seconds=2, num_train_steps=1_000_000).cuda()
     trainer.train()             # results_folder/log.jsonl, samples/, checkpoints/, model/
 
-The losses and discriminators are those that the SoundStream's own arguments ask for. A step sees batch_size *
-grad_accum_every examples at once, and generator and discriminator the same ones. Nothing is asked while it runs,
-nothing that is not a training run of ours is deleted, and any number of trainers may live in one process.
+The losses and discriminators are those that the SoundStream's own arguments ask for. A step sees grad_accum_every
+batches one after the other, and generator and discriminator the same ones. Nothing is asked while it runs, nothing that
+is not a training run of ours is deleted, and any number of trainers may live in one process.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,25 +22,29 @@ from typing import Any
 
 import torch
 import torch.utils.data
+from accelerate import Accelerator
 from torch import Tensor, nn
 
 from audiogen_cli.config import from_dict, to_dict
 from audiogen_cli.data import manifest
 from audiogen_cli.data.recordings import Recordings
 from audiogen_cli.errors import InputError, TrainingError
-from audiogen_cli.hub.soundstream import SoundStream
+from audiogen_cli.hub import soundstream as hub
 from audiogen_cli.models.soundstream import SoundStreamConfig
-from audiogen_cli.models.soundstream_discriminators import (
-    ComplexSTFTDiscriminatorConfig,
-    Discriminators,
-    MultiScaleWaveDiscriminator,
-    WaveDiscriminatorConfig,
-)
 from audiogen_cli.training import data
-from audiogen_cli.training.codec import CodecLossConfig, CodecRecipe, CodecTask, CodecTrainingConfig, validation_pieces
-from audiogen_cli.training.loop import LoopConfig, train
+from audiogen_cli.training.codec import CodecRecipe, CodecTask, CodecTrainingConfig, validation_pieces
+from audiogen_cli.training.loop import LoopConfig, learning_rate_scale, new_accelerator, train
+from audiogen_cli.training.schedule import Schedule, TorchSchedule
+from audiogen_cli.training.soundstream_losses import (
+    GRADIENT_PENALTY,
+    SoundStream,
+    discriminators,
+    loss_config,
+    stft_config,
+    wave_config,
+)
 
-GRADIENT_PENALTY = 10.0
+BETAS = (0.9, 0.99)
 OURS = ("checkpoints", "samples", "model", "log.jsonl", "recipe.json")
 
 
@@ -50,12 +55,16 @@ class SoundStreamTrainer:
         SoundStream's rate; or train_dataloader and val_dataloader, read once, of batches of such.
     force_clear_prev_results: None refuses a results_folder that holds a run, False goes on with it, True clears it.
     stft_discriminator: [B, C, N] -> list[DiscriminatorOutput], in place of the complex STFT discriminator.
-    apply_grad_penalty_every: 0 for none. scheduler: "cosine", "constant" or "inverse_sqrt".
+    apply_grad_penalty_every: 0 for none. wd: of matrices. ema_update_after_step: until then the average is a copy.
+    scheduler, discr_scheduler: "cosine", "constant", "inverse_sqrt", or a class of torch.optim.lr_scheduler, made with
+        its kwargs; discr_warmup_steps: None is warmup_steps.
+    accelerator, or accelerate_kwargs to make one. It trains in one process, and crops are drawn without end, so that
+        every batch is full: dataloader_drop_last, split_batches and init_process_group_timeout_seconds change nothing.
     """
 
     def __init__(
         self,
-        soundstream: SoundStream,
+        soundstream: hub.SoundStream,
         *,
         num_train_steps: int,
         batch_size: int,
@@ -68,8 +77,13 @@ class SoundStreamTrainer:
         val_dataloader: Iterable[Any] | None = None,
         lr: float = 2e-4,
         grad_accum_every: int = 4,
+        wd: float = 0.0,
         warmup_steps: int = 1000,
-        scheduler: str | None = None,
+        scheduler: str | Callable[..., Any] | None = None,
+        scheduler_kwargs: Mapping[str, Any] | None = None,
+        discr_warmup_steps: int | None = None,
+        discr_scheduler: str | Callable[..., Any] | None = None,
+        discr_scheduler_kwargs: Mapping[str, Any] | None = None,
         max_grad_norm: float = 0.5,
         discr_max_grad_norm: float | None = None,
         save_results_every: int = 100,
@@ -80,8 +94,15 @@ class SoundStreamTrainer:
         random_split_seed: int = 42,
         use_ema: bool = True,
         ema_beta: float = 0.995,
+        ema_update_after_step: int = 500,
+        ema_update_every: int = 10,
         apply_grad_penalty_every: int = 4,
         dl_num_workers: int = 0,
+        accelerator: Accelerator | None = None,
+        accelerate_kwargs: Mapping[str, Any] | None = None,
+        init_process_group_timeout_seconds: int = 1800,
+        dataloader_drop_last: bool = True,
+        split_batches: bool = False,
         use_wandb_tracking: bool = False,
         force_clear_prev_results: bool | None = None,
         stft_discriminator: nn.Module | None = None,
@@ -92,11 +113,14 @@ class SoundStreamTrainer:
         loop = {
             "steps": num_train_steps,
             "batch_size": batch_size * grad_accum_every,
+            "accumulate": grad_accum_every,
             "learning_rate": lr,
             "warmup_steps": warmup_steps,
-            "schedule": scheduler or "constant",
+            "schedule": scheduler if isinstance(scheduler, str) else "constant",
             "clip_norm": max_grad_norm,
             "ema_decay": ema_beta if use_ema else 0.0,
+            "ema_start": ema_update_after_step if use_ema else 0,
+            "ema_every": ema_update_every if use_ema else 1,
             "evaluate_every": save_results_every,
             "save_every": save_model_every,
             "workers": dl_num_workers,
@@ -107,23 +131,31 @@ class SoundStreamTrainer:
         self.wants_wandb = use_wandb_tracking
         self.loop = from_dict(LoopConfig, loop, where="SoundStreamTrainer")
         training = training_config(soundstream.config, seconds, apply_grad_penalty_every, discr_max_grad_norm)
-        training = dataclasses.replace(training, discriminator_learning_rate=lr)
+        training = dataclasses.replace(training, discriminator_learning_rate=lr, weight_decay=wd)
         self.recipe = CodecRecipe(soundstream=soundstream.config, training=training, loop=self.loop)
         training_set = train_dataloader if dataset is None else dataset
         held_out = val_dataloader if val_dataset is None else val_dataset
         recordings = _recordings(soundstream, folder, training_set, held_out, valid_frac)
         pieces = validation_pieces(recordings[1], soundstream.sample_rate)
-        self.task = CodecTask(self.recipe, recordings[0], pieces, {"data": str(folder or "a dataset")}, soundstream)
+        source = {"data": str(folder or "a dataset")}
+        critics = soundstream.discriminators if isinstance(soundstream, SoundStream) else None
         if stft_discriminator is not None:
-            self.task.discriminator = beside_waves(stft_discriminator, training)
-            self.task.modules["discriminator"] = self.task.discriminator
+            critics = discriminators(soundstream.config, stft_discriminator)
+        self.task = CodecTask(self.recipe, recordings[0], pieces, source, soundstream, critics)
+        discr_warmup = warmup_steps if discr_warmup_steps is None else discr_warmup_steps
+        self.task.schedules = {
+            "codec": self._schedule(scheduler, scheduler_kwargs, warmup_steps),
+            "discriminator": self._schedule(discr_scheduler, discr_scheduler_kwargs, discr_warmup),
+        }
+        self.accelerator = _checked(accelerator) if accelerator else None
+        self.accelerate_kwargs = dict(accelerate_kwargs or {})
         self._trackers: list[Callable[[Mapping[str, float]], Any]] = []
 
     @property
-    def ema_soundstream(self) -> SoundStream:
+    def ema_soundstream(self) -> hub.SoundStream:
         """The averaged weights, which are what is saved."""
         averaged = self.task.average.module
-        assert isinstance(averaged, SoundStream)
+        assert isinstance(averaged, hub.SoundStream)
         return averaged
 
     def train(self, log_fn: Callable[[Mapping[str, float]], Any] = lambda metrics: None) -> None:
@@ -136,10 +168,21 @@ class SoundStreamTrainer:
         if self.force_clear:
             clear_run(self.results_folder)
         resume = self.force_clear is False
-        for report in train(self.task, self.loop, self.results_folder, to_dict(self.recipe), resume):
+        accelerator = self.accelerator or _checked(new_accelerator(self.loop.precision, **self.accelerate_kwargs))
+        for report in train(self.task, self.loop, self.results_folder, to_dict(self.recipe), resume, accelerator):
             if report.kind == "evaluate" or (report.kind == "step" and report.step % self.log_every == 0):
                 for log in (log_fn, *self._trackers):
                     log({"step": report.step, **report.metrics})
+
+    def _schedule(
+        self, scheduler: str | Callable[..., Any] | None, options: Mapping[str, Any] | None, warmup_steps: int
+    ) -> Schedule:
+        if callable(scheduler):
+            return TorchSchedule(scheduler, options or {}, self.loop.learning_rate, warmup_steps)
+        if options:
+            raise InputError("scheduler_kwargs are for a class of torch.optim.lr_scheduler; give that as scheduler.")
+        named = {**to_dict(self.loop), "schedule": scheduler or "constant", "warmup_steps": warmup_steps}
+        return functools.partial(learning_rate_scale, from_dict(LoopConfig, named, where="SoundStreamTrainer"))
 
     def tokenize(self, audio: Tensor) -> Tensor:
         """By the averaged weights; see SoundStream.tokenize."""
@@ -179,40 +222,27 @@ def training_config(
     config: SoundStreamConfig, seconds: float, penalty_every: int = 4, discriminator_clip_norm: float | None = None
 ) -> CodecTrainingConfig:
     """What a SoundStream's own arguments say about its losses and discriminators. Raises ConfigError."""
-    shares = CodecLossConfig(
-        mel=0.0,
-        stft=0.0,
-        complex=0.0,
-        mse=config.recon_loss_weight,
-        spectral=config.multi_spectral_recon_loss_weight,
-        adversarial=config.adversarial_loss_weight,
-        feature=config.feature_loss_weight,
-        commitment=config.rq_commitment_weight,
-        balance=False,
-        spectral_windows=tuple(2**power for power in config.multi_spectral_window_powers_of_two),
-        spectral_mels=config.multi_spectral_n_mels,
-        spectral_min_fft=config.multi_spectral_n_ffts,
-        spectral_normalized=config.stft_normalized,
-    )
-    complex_stft = {"logits_abs": config.complex_stft_discr_logits_abs, **config.complex_stft_discr_kwargs}
-    complex_stft.setdefault("input_channels", config.input_channels)
     return CodecTrainingConfig(
         seconds=float(seconds),
         adversarial_start=0,
+        betas=BETAS,
         ms_stft=False,
-        wave_discriminator=WaveDiscriminatorConfig(config.input_channels, config.discr_multi_scales),
-        complex_discriminator=from_dict(ComplexSTFTDiscriminatorConfig, complex_stft, "complex_stft_discr_kwargs"),
+        wave_discriminator=wave_config(config),
+        complex_discriminator=stft_config(config),
         discriminator_clip_norm=discriminator_clip_norm,
         r1_weight=GRADIENT_PENALTY if penalty_every else 0.0,
         r1_every=max(1, penalty_every),
-        losses=shares,
+        losses=loss_config(config),
     )
 
 
-def beside_waves(own: nn.Module, config: CodecTrainingConfig) -> nn.Module:
-    """The recipe's waveform discriminators and one of the caller's."""
-    assert config.wave_discriminator is not None, "a SoundStream's training has them"
-    return Discriminators([MultiScaleWaveDiscriminator(config.wave_discriminator), own])
+def _checked(accelerator: Accelerator) -> Accelerator:
+    """Raises InputError for one that would change what a step computes."""
+    if accelerator.mixed_precision not in ("no", "bf16"):
+        raise InputError(f"mixed precision {accelerator.mixed_precision} is not trained in; take bf16 or no.")
+    if accelerator.gradient_accumulation_steps > 1:
+        raise InputError("gradients are accumulated by grad_accum_every; leave gradient_accumulation_steps at 1.")
+    return accelerator
 
 
 def clear_run(folder: Path) -> None:
@@ -226,7 +256,7 @@ def clear_run(folder: Path) -> None:
 
 
 def _recordings(
-    soundstream: SoundStream,
+    soundstream: hub.SoundStream,
     folder: str | os.PathLike[str] | None,
     training: Iterable[Any] | None,
     validation: Iterable[Any] | None,

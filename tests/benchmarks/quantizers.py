@@ -27,7 +27,8 @@ from audiogen_cli.models.codec import Codec
 from audiogen_cli.models.spectral import SpectralConfig
 from audiogen_cli.quantizers.choice import QuantizerChoice
 from audiogen_cli.training import data
-from audiogen_cli.training.codec import CodecLossConfig, CodecRecipe, CodecTask, CodecTrainingConfig, validation_pieces
+from audiogen_cli.training.codec import CodecRecipe, CodecTask, CodecTrainingConfig, validation_pieces
+from audiogen_cli.training.codec_losses import CodecLossConfig
 from audiogen_cli.training.loop import LoopConfig, train
 
 CHOICES = {

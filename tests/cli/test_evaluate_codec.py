@@ -36,7 +36,7 @@ def test_a_table_a_report_and_a_picture(
     assert [line.split("|")[1].strip() for line in table[4:]] == ["tiny", "tiny", "Opus"]
     report = json.loads((tmp_path / "report.json").read_text())
     assert [row["kbps"] for row in report["rows"][:2]] == pytest.approx([0.4, 0.8], rel=0.02)
-    assert set(report["rows"][0]["scores"]) == {"si_snr", "mel_distance", "soft_mel_distance"}
+    assert set(report["rows"][0]["scores"]) == {"si_snr", "mel_distance"}
     assert (tmp_path / "rates.png").read_bytes().startswith(b"\x89PNG")
 
 

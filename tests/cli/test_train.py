@@ -225,10 +225,12 @@ def test_a_run_is_resumed_only_when_asked_to(audiolm: Callable[..., Result], sou
 
 def test_bad_recipes_and_folders_are_one_sentence(audiolm: Callable[..., Result], sounds: Path) -> None:
     Path("bad.toml").write_text("[loop]\nstep = 3\n")
+    Path("parts.toml").write_text("[loop]\nbatch_size = 4\naccumulate = 2\n")
     for arguments, words in (
         (("--data", "nowhere", "-o", "c"), "nowhere is not a folder"),
         (("--data", sounds, "-o", "c", "--recipe", "bad.toml"), "did you mean 'steps'?"),
         (("--data", sounds, "-o", "c", "--recipe", "absent.toml"), "cannot read the recipe"),
+        (("--data", sounds, "-o", "c", "--recipe", "parts.toml", "--batch-size", 3), "a multiple of accumulate"),
         (("--data", sounds, "-o", "c", "--tier", "Z"), "of tier Z"),
         (("--data", sounds, "-o", "c", "--recipe", "codec.toml", "--preset", "encodec"), "either --preset or --recipe"),
     ):

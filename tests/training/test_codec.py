@@ -19,7 +19,8 @@ from audiogen_cli.models.soundstream_discriminators import (
 )
 from audiogen_cli.models.spectral import SpectralConfig
 from audiogen_cli.quantizers.vq import VectorQuantizer
-from audiogen_cli.training.codec import CodecLossConfig, CodecRecipe, CodecTask, CodecTrainingConfig, validation_pieces
+from audiogen_cli.training.codec import CodecRecipe, CodecTask, CodecTrainingConfig, validation_pieces
+from audiogen_cli.training.codec_losses import CodecLossConfig
 from audiogen_cli.training.loop import LoopConfig, train
 
 SPECTRAL = SpectralConfig(
@@ -220,6 +221,22 @@ def test_one_discriminator_stays_what_it_was() -> None:
     assert all(name.startswith("scales.") for name in keys)
     only_wave = dataclasses.replace(ADVERSARIES, ms_stft=False, complex_discriminator=None)
     assert type(stereo_task(only_wave).discriminator) is MultiScaleWaveDiscriminator
+
+
+def test_the_discriminator_is_updated_with_its_probability_and_by_the_step_alone(tmp_path: Path) -> None:
+    training = dataclasses.replace(ADVERSARIES, discriminator_probability=2 / 3, adversarial_start=3)
+    made, again = stereo_task(training), stereo_task(training)
+    turns = [made._discriminators_turn(step) for step in range(2_000)]
+    assert turns[::-1] == [again._discriminators_turn(step) for step in reversed(range(2_000))]
+    assert not any(turns[:3]) and 0.64 < sum(turns) / 2_000 < 0.69
+    longer = dataclasses.replace(LOOP, steps=9, evaluate_every=9, save_every=9)
+    steps = [dict(r.metrics) for r in train(made, longer, tmp_path, to_dict(made.recipe)) if r.kind == "step"]
+    assert ["discriminator" in metrics for metrics in steps] == turns[:9] and False in turns[3:9]
+    assert all(("adversarial" in metrics) == (step >= 3) for step, metrics in enumerate(steps))
+    every_other = stereo_task(dataclasses.replace(training, discriminator_every=2))
+    assert [every_other._discriminators_turn(step) for step in range(20)] == [
+        turn and step % 2 == 0 for step, turn in enumerate(turns[:20])
+    ]
 
 
 def test_noise_for_a_codec_that_cannot_be_told_is_refused() -> None:

@@ -28,7 +28,7 @@ class Line:
     def prepare(self, accelerator: Accelerator, config: LoopConfig) -> None:
         optimizer = torch.optim.AdamW(self.model.parameters(), config.learning_rate)
         optimizer.param_groups[0]["initial_lr"] = config.learning_rate
-        self.optimizers = {"model": optimizer}
+        self.optimizers, self.accelerator = {"model": optimizer}, accelerator
 
     def batch(self, step: int) -> torch.Tensor:
         return torch.randn(4, 1, generator=torch.Generator().manual_seed(step))
@@ -118,6 +118,23 @@ def test_the_average_trails_the_weights_and_copies_the_buffers() -> None:
     average.update(module, step=1_000)
     assert average.module.weight.tolist() == [2.0, 2.0]
     assert average.module.running_mean.tolist() == [7.0, 7.0]
+
+
+def test_the_average_is_a_copy_at_first_and_then_moves_at_every_nth_step() -> None:
+    module = nn.Linear(1, 1)
+    average = ExponentialAverage(module, 0.5, start=1, every=2)
+    seen = []
+    for step in range(5):
+        nn.init.constant_(module.weight, step + 1.0)
+        average.update(module, step)
+        seen.append(float(average.module.weight))  # type: ignore[arg-type]
+    assert seen[:4] == [1.0, pytest.approx(1 + 0.9), pytest.approx(1.9), seen[3]] and seen[4] == seen[3] > seen[2]
+
+
+def test_the_callers_accelerator_is_the_one_that_the_task_gets(tmp_path: Path) -> None:
+    own, task = loop.new_accelerator("fp32"), Line()
+    list(loop.train(task, dataclasses.replace(CONFIG, steps=1), tmp_path, {}, accelerator=own))
+    assert task.accelerator is own
 
 
 def test_two_runs_of_one_process_may_have_different_precisions(tmp_path: Path) -> None:

@@ -18,3 +18,5 @@ def test_the_presets_have_the_papers_rates_and_discriminators() -> None:
     assert encodec.encodec.hop_length == 320 and encodec.training.losses.balance
     assert (audiogen.encodec.sample_rate, audiogen.encodec.num_codebooks) == (16_000, 4)
     assert encodec.training.losses.mel_ffts == tuple(2**i for i in range(5, 12))
+    assert [p.training.discriminator_probability for p in (soundstream, encodec, audiogen)] == [1, 2 / 3, 1]
+    assert encodec.training.betas == audiogen.training.betas == (0.5, 0.9)

@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator
+from torch.optim.lr_scheduler import StepLR
 
 from audiogen_cli.data import audio
 from audiogen_cli.errors import ConfigError, InputError, OutputError, TrainingError
-from audiogen_cli.hub.soundstream import SoundStream
 from audiogen_cli.models.soundstream_discriminators import ComplexSTFTDiscriminator, ComplexSTFTDiscriminatorConfig
 from audiogen_cli.training.soundstream import SoundStreamTrainer, training_config
+from audiogen_cli.training.soundstream_losses import SoundStream
 
 OPTIONS: dict[str, Any] = {
     "channels": 2,
@@ -160,3 +162,144 @@ def test_weights_and_biases_gets_the_recipe_and_every_metric(tmp_path: Path, mon
         made.train()
     assert (seen["project"], seen["name"], seen["config"]["note"]) == ("soundstream", "baseline", 1)
     assert len(seen["lines"]) == 3 and seen["finished"] and seen["config"]["loop"]["steps"] == 2
+
+
+SCALAR = {  # nothing is drawn and no codebook learns: what is left must be the same in parts
+    "codebook_size": None,
+    "use_finite_scalar_quantizer": True,
+    "finite_scalar_quantizer_levels": (5, 3),
+    "rq_num_quantizers": 1,
+    "feature_loss_weight": 0.0,
+}
+
+
+def rates(made: SoundStreamTrainer, name: str) -> list[float]:
+    """The learning rate of each step, as the optimizer had it."""
+    seen: list[float] = []
+    step = made.task.step
+
+    def spied(batch: torch.Tensor, at: int) -> Any:
+        metrics = step(batch, at)
+        seen.append(round(made.task.optimizers[name].param_groups[0]["lr"], 9))
+        return metrics
+
+    made.task.step = spied  # type: ignore[method-assign]
+    made.train()
+    return seen
+
+
+def test_accumulated_gradients_are_those_of_the_whole_batch(tmp_path: Path) -> None:
+    after = {}
+    for parts in (1, 3):
+        made = trainer(
+            tmp_path / str(parts),
+            soundstream(**SCALAR),
+            num_train_steps=1,
+            batch_size=6 // parts,
+            grad_accum_every=parts,
+            accelerate_kwargs={"mixed_precision": "no"},
+        )
+        heard: list[int] = []
+        made.task.codec.encoder.register_forward_pre_hook(lambda _, given, heard=heard: heard.append(len(given[0])))
+        logged: list[Any] = []
+        made.train(logged.append)
+        assert heard[:parts] == [6 // parts] * parts  # never more than a part at once
+        gradients = {
+            f"{name}.{i}": state["exp_avg"]
+            for name, optimizer in made.task.optimizers.items()
+            for i, state in optimizer.state_dict()["state"].items()
+        }
+        after[parts] = gradients | {"norm": torch.tensor(logged[0]["gradient_norm"])}
+    for name, whole in after[1].items():
+        torch.testing.assert_close(after[3][name], whole, atol=1e-6, rtol=1e-3, msg=name)
+
+
+def test_each_optimizer_warms_up_and_decays_by_its_own_schedule(tmp_path: Path) -> None:
+    options: dict[str, Any] = {
+        "num_train_steps": 4,
+        "save_results_every": 4,
+        "lr": 0.004,
+        "warmup_steps": 2,
+        "scheduler": StepLR,
+        "scheduler_kwargs": {"step_size": 3, "gamma": 0.5},
+        "discr_warmup_steps": 4,
+    }
+    assert rates(trainer(tmp_path / "a", **options), "codec") == [0.002, 0.004, 0.004, 0.002]
+    assert rates(trainer(tmp_path / "b", **options), "discriminator") == [0.001, 0.002, 0.003, 0.004]
+    options |= {"discr_scheduler": StepLR, "discr_scheduler_kwargs": {"step_size": 1, "gamma": 0.5}}
+    made = trainer(tmp_path / "c", **options | {"discr_warmup_steps": 0, "num_train_steps": 2})
+    assert rates(made, "discriminator") == [0.004, 0.002]
+    resumed = trainer(tmp_path / "c", **options | {"force_clear_prev_results": False, "discr_warmup_steps": 0})
+    assert rates(resumed, "discriminator") == [0.001, 0.0005]
+
+
+def test_a_scheduler_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="StepLR cannot be used"):
+        trainer(tmp_path, scheduler=StepLR)
+    with pytest.raises(InputError, match="scheduler_kwargs"):
+        trainer(tmp_path, scheduler="cosine", scheduler_kwargs={"step_size": 1})
+    with pytest.raises(ConfigError, match="schedule"):
+        trainer(tmp_path, discr_scheduler="cosin")
+
+
+def test_matrices_decay_and_nothing_else(tmp_path: Path) -> None:
+    made = trainer(tmp_path, wd=0.1, num_train_steps=1)
+    made.train()
+    for name, module in (("codec", made.task.codec), ("discriminator", made.task.discriminator)):
+        decays = [
+            (group["weight_decay"], p.dim() > 1)
+            for group in made.task.optimizers[name].param_groups
+            for p in group["params"]
+        ]
+        assert set(decays) == {(0.1, True), (0.0, False)} and len(decays) == len(list(module.parameters()))
+        assert made.task.optimizers[name].param_groups[0]["betas"] == (0.9, 0.99)
+
+
+def test_the_average_copies_at_first_and_then_follows_now_and_then(tmp_path: Path) -> None:
+    made = trainer(tmp_path, num_train_steps=6, ema_update_after_step=2, ema_update_every=3)
+    trained, averaged = (next(m.parameters()) for m in (made.task.codec, made.ema_soundstream))
+    differs, moved, last = [], [], averaged.clone()
+    step = made.task.step
+
+    def spied(batch: torch.Tensor, at: int) -> Any:
+        nonlocal last
+        metrics = step(batch, at)
+        differs.append(not torch.equal(trained, averaged))
+        moved.append(not torch.equal(averaged, last))
+        last = averaged.clone()
+        return metrics
+
+    made.task.step = spied  # type: ignore[method-assign]
+    made.train()
+    assert differs == [False, False, True, True, True, True]
+    assert moved == [True, True, True, False, False, True]
+
+
+def test_the_callers_accelerator_is_used_and_what_it_may_not_change_is_refused(tmp_path: Path) -> None:
+    own = Accelerator(cpu=True)
+    made = trainer(tmp_path / "a", accelerator=own, num_train_steps=1)
+    made.train()
+    assert made.task.accelerator is own
+    named = trainer(tmp_path / "b", accelerate_kwargs={"mixed_precision": "bf16"}, num_train_steps=1)
+    named.train()
+    assert named.task.accelerator.mixed_precision == "bf16"
+    with pytest.raises(InputError, match="grad_accum_every"):
+        trainer(tmp_path / "c", accelerate_kwargs={"gradient_accumulation_steps": 2}).train()
+
+
+def test_batches_are_full_and_the_same_whatever_concerns_only_several_processes_or_a_last_batch(tmp_path: Path) -> None:
+    plain = trainer(tmp_path, batch_size=8).task.batch(0)
+    asked = trainer(
+        tmp_path, batch_size=8, dataloader_drop_last=False, split_batches=True, init_process_group_timeout_seconds=9
+    )
+    assert plain.shape[0] == 16 and torch.equal(asked.task.batch(0), plain)
+
+
+def test_the_discriminators_that_learn_are_those_of_the_soundstream(tmp_path: Path) -> None:
+    model = soundstream()
+    sound = sounds()[0][:1_600]
+    before = float(model(sound, return_discr_loss=True).detach())
+    made = trainer(tmp_path, model)
+    assert made.task.discriminator is model.discriminators
+    made.train()
+    assert float(model(sound, return_discr_loss=True).detach()) != before
