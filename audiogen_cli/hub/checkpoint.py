@@ -29,6 +29,7 @@ from audiogen_cli.models.entropy import EntropyLM, EntropyLMConfig
 from audiogen_cli.models.lm import LM, LMConfig
 from audiogen_cli.models.soundstream import SoundStreamConfig
 from audiogen_cli.models.spectral import SpectralCodec, SpectralConfig
+from audiogen_cli.models.valle import VallE, VallEConfig
 from audiogen_cli.ops.skeleton import skeleton
 
 FORMAT = 1
@@ -41,6 +42,7 @@ KINDS: dict[str, tuple[type[Any], type[nn.Module]]] = {
     "soundstream": (SoundStreamConfig, SoundStream),
     "spectral": (SpectralConfig, SpectralCodec),
     "stage": (StageConfig, Stage),
+    "valle": (VallEConfig, VallE),
 }
 CODECS = tuple(kind for kind, (_, cls) in KINDS.items() if issubclass(cls, Codec))
 
