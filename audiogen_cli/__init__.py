@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from audiogen_cli.models.semantic import HubertWithKmeans
     from audiogen_cli.models.stages import CoarseTransformer, FineTransformer, SemanticTransformer
     from audiogen_cli.models.streaming import decode_blocks, encode_blocks
+    from audiogen_cli.models.valle import VallE, VallEConfig
     from audiogen_cli.pipelines.audiolm import AudioLM
     from audiogen_cli.pipelines.generate import continue_audio, generate
+    from audiogen_cli.pipelines.speak import Speaker
     from audiogen_cli.training.audiolm_trainers import (
         CoarseTransformerTrainer,
         FineTransformerTrainer,
@@ -46,6 +48,9 @@ __all__ = [
     "SemanticTransformerTrainer",
     "SoundStream",
     "SoundStreamTrainer",
+    "Speaker",
+    "VallE",
+    "VallEConfig",
     "__version__",
     "continue_audio",
     "decode_blocks",
@@ -71,6 +76,9 @@ _HOMES = {
     "SemanticTransformerTrainer": "audiogen_cli.training.audiolm_trainers",
     "SoundStream": "audiogen_cli.hub.soundstream",
     "SoundStreamTrainer": "audiogen_cli.training.soundstream",
+    "Speaker": "audiogen_cli.pipelines.speak",
+    "VallE": "audiogen_cli.models.valle",
+    "VallEConfig": "audiogen_cli.models.valle",
     "continue_audio": "audiogen_cli.pipelines.generate",
     "decode_blocks": "audiogen_cli.models.streaming",
     "encode_blocks": "audiogen_cli.models.streaming",

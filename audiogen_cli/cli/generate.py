@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
 
 import typer
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from audiogen_cli.models.decoding import Sampling
     from audiogen_cli.pipelines.generate import Progress
 
-BESIDE_LIKE = {"like", "output", "force", "spectrogram", "as_json", "model", "device", "dtype", "recording"}
+BESIDE_LIKE = {"like", "output", "force", "spectrogram", "as_json", "model", "device", "dtype", "recording", "voice"}
 _DEPTHS: dict[str, options.BitDepth] = {"PCM_24": "24", "PCM_32": "float", "FLOAT": "float", "DOUBLE": "float"}
 
 
@@ -52,6 +52,7 @@ class Chosen(NamedTuple):
     top_p: float | None
 
 
+T = TypeVar("T")
 Maker = Callable[["Model", Sequence[Job]], "Generator[Progress, None, list[Tensor]]"]
 
 
@@ -93,15 +94,15 @@ def generate(
         return
     run = Run(device, dtype, force, spectrogram, as_json, resume=prompts is not None)
     if like is not None:
-        _make_like(ctx, like, output, run, "generate", _generated)
+        _carry_out(*like_job(ctx, like, output, run, "generate"), _generated)
         return
     rows = _rows(text or [], prompts, unconditional)
     count = len(rows) * variations
     place = requests.destination(output, count, file_format)
-    _check_stdout(output, as_json)
+    check_stdout(output, as_json)
     entry = find(model)
     chosen = Chosen(extend_stride, guidance, temperature, top_k, top_p)
-    settings = _settings("generate", entry, model, chosen, normalize, fade, place.format, bit_depth or "16")
+    settings = common_settings("generate", entry, model, chosen, normalize, fade, place.format, bit_depth or "16")
     seed = seed if seed is not None else 0 if prompts else requests.random_seed()
     jobs = requests.plan(requests.expand(rows, seconds or entry.card.seconds, seed, variations), place, settings)
     requests.check_places(jobs, force, spectrogram, may_exist=run.resume)
@@ -138,18 +139,19 @@ def continue_(
     follow.
     """
     run = Run(device, dtype, force, spectrogram, as_json)
-    _check_stdout(output, as_json)
+    check_stdout(output, as_json)
     if like is not None:
-        prompt, _, digest = _read_recording(recording)
-        _make_like(ctx, like, output, run, "continue", _continued(prompt), (digest, prompt.sample_rate))
+        prompt, _, digest = read_recording(recording)
+        job = like_job(ctx, like, output, run, "continue", digest)
+        _carry_out(*job, _continued(prompt), prompt.sample_rate)
         return
-    _check_texts([text], empty=True)
+    check_texts([text], empty=True)
     place = requests.destination(output, variations, file_format)
     entry = find(model)
-    prompt, depth, digest = _read_recording(recording)
+    prompt, depth, digest = read_recording(recording)
     depth = bit_depth or ("24" if depth == "float" and place.format == "flac" else depth)
     chosen = Chosen(extend_stride, guidance, temperature, top_k, top_p)
-    settings = _settings("continue", entry, model, chosen, "none", fade, place.format, depth)
+    settings = common_settings("continue", entry, model, chosen, "none", fade, place.format, depth)
     settings = dataclasses.replace(settings, source=recording.name, source_hash=digest)
     first = requests.random_seed() if seed is None else seed
     stem = requests.continued_stem(recording.name)
@@ -175,11 +177,11 @@ def _rows(texts: Sequence[str], prompts: Path | None, unconditional: bool) -> li
         return requests.read_prompts(prompts)
     if not texts:
         raise InputError('say what to make, for example audiolm generate "dog barking in rain".')
-    _check_texts(texts)
+    check_texts(texts)
     return [Row(text) for text in texts]
 
 
-def _check_texts(texts: Sequence[str], empty: bool = False) -> None:
+def check_texts(texts: Sequence[str], empty: bool = False) -> None:
     try:
         for text in texts:
             check_prompt(text, empty)
@@ -187,7 +189,7 @@ def _check_texts(texts: Sequence[str], empty: bool = False) -> None:
         raise InputError(str(error)) from error
 
 
-def _check_stdout(output: str | None, as_json: bool) -> None:
+def check_stdout(output: str | None, as_json: bool) -> None:
     if output != requests.STDOUT:
         return
     if as_json:
@@ -196,7 +198,7 @@ def _check_stdout(output: str | None, as_json: bool) -> None:
         raise InputError("a terminal cannot play WAV bytes; send them on (-o - | player) or name a file with -o.")
 
 
-def _settings(
+def common_settings(
     kind: Kind,
     entry: Entry,
     model: str,
@@ -206,6 +208,9 @@ def _settings(
     file_format: options.Format,
     bit_depth: options.BitDepth,
 ) -> requests.Settings:
+    if entry.speaks != (kind == "speak"):
+        other = "speak" if entry.speaks else "generate"
+        raise ModelError(f"{entry.card.name} is not made for this; use `audiolm {other}`, or name another model.")
     own = dataclasses.asdict(entry.card.sampling) | {"extend_stride": entry.card.extend_stride}
     drawn = own | {name: value for name, value in chosen._asdict().items() if value is not None}
     return requests.Settings(
@@ -223,16 +228,10 @@ def _settings(
     )
 
 
-def _make_like(
-    ctx: typer.Context,
-    like: Path,
-    output: str | None,
-    run: Run,
-    kind: Kind,
-    make: Maker,
-    source: tuple[str | None, int | None] = (None, None),
-) -> None:
-    """One job with another file's recipe; `source`: the hash and the sample rate of the recording to go on from."""
+def like_job(
+    ctx: typer.Context, like: Path, output: str | None, run: Run, kind: Kind, source_hash: str | None = None
+) -> tuple[list[Job], Entry, Run]:
+    """One job with another file's recipe; `source_hash`: of the recording that goes with it."""
     given = {str(param.name): param.opts[0] for param in ctx.command.params if _is_given(ctx, str(param.name))}
     extra = [option for name, option in given.items() if name not in BESIDE_LIKE]
     if extra:
@@ -240,18 +239,19 @@ def _make_like(
     recipe = _recipe_of(like)
     if recipe.kind != kind:
         raise InputError(f"{like} was made by audiolm {recipe.kind}; use `audiolm {recipe.kind} --like` for it.")
-    if recipe.source_hash != source[0]:
-        raise InputError(f"{like} goes on from another recording than this one; give {recipe.source}.")
+    if recipe.source_hash != source_hash:
+        raise InputError(f"{like} was made with another recording than this one; give {recipe.source or 'none'}.")
     entry = find(ctx.params["model"] if "model" in given else recipe.model)
     _check_same_program(like, recipe, entry)
     place = requests.destination(output, 1, recipe.format)
-    stem = requests.continued_stem(recipe.source) if recipe.source else requests.slug(recipe.prompt)
+    goes_on = recipe.source is not None and kind == "continue"
+    stem = requests.continued_stem(recipe.source or "") if goes_on else requests.slug(recipe.prompt)
     name = place.name or f"{stem}-{recipe.seed}.{recipe.format}"
     job = Job(dataclasses.replace(recipe, version=__version__), place.folder and place.folder / name)
     requests.check_places([job], run.force, run.spectrogram)
     device: Any = run.device if "device" in given else recipe.device
     dtype: Any = run.dtype if "dtype" in given else recipe.dtype
-    _carry_out([job], entry, run._replace(device=device, dtype=dtype), make, source[1])
+    return [job], entry, run._replace(device=device, dtype=dtype)
 
 
 def _check_same_program(like: Path, recipe: Recipe, entry: Entry) -> None:
@@ -278,7 +278,7 @@ def _recipe_of(path: Path) -> Recipe:
     return recipe
 
 
-def _read_recording(path: Path) -> tuple[Audio, options.BitDepth, str]:
+def read_recording(path: Path) -> tuple[Audio, options.BitDepth, str]:
     """The recording, the bit depth that keeps it as it is, and twelve hex digits of its file."""
     from audiogen_cli.data import audio
 
@@ -340,8 +340,8 @@ def _carry_out(jobs: list[Job], entry: Entry, run: Run, make: Maker, sample_rate
         model = _loaded(entry, run)
     made, loaded = 0.0, watch.seconds
     for batch in requests.batches(jobs, max(requests.TOGETHER, entry.card.lanes)):
-        for job, sound in zip(batch, _watched(make(model, batch), model, batch), strict=True):
-            _write(job, sound, sample_rate or model.sample_rate, run)
+        for job, sound in zip(batch, watched(make(model, batch), batch), strict=True):
+            write(job, sound, sample_rate or model.sample_rate, run)
             made += job.recipe.seconds
     seeds = f"seed {jobs[0].recipe.seed}" + (f" to {jobs[-1].recipe.seed}" if len(jobs) > 1 else "")
     spent = watch.seconds - loaded
@@ -364,7 +364,7 @@ def _missing(jobs: list[Job], run: Run) -> list[Job]:
     return missing
 
 
-def _watched(steps: Generator[Progress, None, list[Tensor]], model: Model, jobs: Sequence[Job]) -> list[Tensor]:
+def watched(steps: Generator[Progress, None, T], jobs: Sequence[Job]) -> T:
     """Runs a pipeline to its end behind a progress bar."""
     total = sum(job.recipe.seconds for job in jobs)
     watch = console.Stopwatch()
@@ -373,13 +373,13 @@ def _watched(steps: Generator[Progress, None, list[Tensor]], model: Model, jobs:
             try:
                 step = next(steps)
             except StopIteration as stop:
-                sounds: list[Tensor] = stop.value
-                return sounds
+                made: T = stop.value
+                return made
             done = total * step.done_frames / max(step.total_frames, 1)
             show(done, watch.pace(done))
 
 
-def _write(job: Job, sound: Tensor, sample_rate: int, run: Run) -> None:
+def write(job: Job, sound: Tensor, sample_rate: int, run: Run) -> None:
     """The picture first: a sound that is there has its picture."""
     from audiogen_cli.data import audio, image
 

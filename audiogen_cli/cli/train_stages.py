@@ -1,4 +1,4 @@
-"""audiolm train kmeans | semantic | coarse | fine | join: the parts of an AudioLM, one after the other."""
+"""audiolm train kmeans | semantic | coarse | fine | join: the parts of an AudioLM, one after the other; and valle."""
 
 from __future__ import annotations
 
@@ -135,6 +135,52 @@ def join(
     (beside / "model.json").write_text(json.dumps(dataclasses.asdict(card), indent=2) + "\n", encoding="utf-8")
     beside.rename(output)
     console.result(str(output))
+
+
+@app.command()
+@with_run
+def valle(run: Run, codec: CodecFolder = None, from_tokens: FromTokens = False) -> None:
+    """Train a VALL-E, which speaks a text in the voice of a recording, on recordings whose captions are transcripts.
+
+    Written as it goes: log.jsonl, held-out texts as it says them, checkpoints, and model/, which `audiolm speak` takes.
+    """
+    clips = run.clips()
+    from audiogen_cli.conditioners.symbols import Symbols
+    from audiogen_cli.data.manifest import select
+    from audiogen_cli.hub import checkpoint
+    from audiogen_cli.models.valle import VallE
+    from audiogen_cli.training import stage_data
+    from audiogen_cli.training import valle as training
+
+    plan, folder = run.plan(training.VallERecipe), _codec_folder(codec)
+    clips = stage_data.measured(clips, run.data)
+    with console.waiting("loading the codec"):
+        parts = _parts(None, folder)
+    own: Any = parts.codec
+    sounds: Any = stage_data.FolderSounds(select(clips, "train"), parts)
+    others: Any = stage_data.FolderSounds(select(clips, "valid"), parts)
+    if from_tokens:
+        sounds, others = (stage_data.TokenSounds(run.data, parts, split) for split in ("train", "valid"))
+    window = plan.model.window_seconds
+    known = training.usable(sounds.clips, window)
+    if others.clips:
+        held = training.usable(others.clips, window)
+    else:
+        others, (known, held) = sounds, training.set_aside(known)
+    if run.start:
+        begun: Any = checkpoint.load(run.start, expect=("valle",))
+    else:
+        spoken = [sounds.clips[number] for number in known]
+        symbols = Symbols.of_texts(plan.model.text, (clip.caption for clip in spoken))
+        found = training.pace(spoken, symbols, own.frame_rate)
+        begun = VallE(training.configured(plan.model, symbols, found, own))
+    sets = [
+        training.Utterances(source, numbers, begun.config.symbols, begun.config.num_codebooks)
+        for source, numbers in ((sounds, known), (others, held))
+    ]
+    with console.waiting("listening to the held-out recordings"):
+        task = training.VallETask(begun, plan, own, *sets, folder, run.source(sets[0].clips))
+    run.train(task, plan)
 
 
 def _codec_folder(given: Path | None) -> Path:

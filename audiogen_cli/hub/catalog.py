@@ -4,7 +4,8 @@
     folder/codec, folder/lm            checkpoints (hub/checkpoint.py)
     folder/text                        the text encoder (conditioners/text.py)
 
-An AudioLM has other parts (hub/stages.py): codec, encoder, semantic, coarse, fine, and text where it is read.
+An AudioLM has other parts (hub/stages.py): codec, encoder, semantic, coarse, fine, and text where it is read. A VALL-E
+(models/valle.py) has two: codec and valle.
 
 Bundled models lie in `weights/`: inside the installed package, or at the root of a clone. Finding and hashing one of
 them imports no torch; only `load` does. Any other name is a short name of hub/known.py or `owner/name[@revision]` on
@@ -47,6 +48,7 @@ Getter = Callable[[str, str | None], Path]  # a repository and a revision -> its
 DEFAULT_MODEL = "sounds-small"
 PARTS = ("codec", "lm", "text")
 STAGED_PARTS = ("codec", "encoder", "semantic", "coarse", "fine")
+SPEAKING_PARTS = ("codec", "valle")
 _PACKAGE = Path(__file__).resolve().parents[1]
 SHELVES = (_PACKAGE / "weights", _PACKAGE.parent / "weights")
 
@@ -105,6 +107,11 @@ class Entry:
         """Whether this is an AudioLM."""
         return self.layout is None and _is_staged(self.folder)
 
+    @property
+    def speaks(self) -> bool:
+        """Whether this is a VALL-E."""
+        return self.layout is None and _parts_of(self.folder) == SPEAKING_PARTS
+
     @cached_property
     def hash(self) -> str:
         """Twelve hex digits over everything that decides how the model sounds: the parts' files, lanes and window."""
@@ -114,7 +121,7 @@ class Entry:
         if self.layout is not None:
             return self._foreign_hash(decisive)
         digest = hashlib.sha256(json.dumps(decisive).encode())
-        parts = (*STAGED_PARTS, "text") if self.staged else PARTS
+        parts = (*_parts_of(self.folder), "text")
         for path in sorted(path for part in parts for path in (self.folder / part).rglob("*") if path.is_file()):
             digest.update(path.relative_to(self.folder).as_posix().encode() + b"\0")
             with open(path, "rb") as file:
@@ -234,6 +241,8 @@ def load(
     entry = name if isinstance(name, Entry) else find(name)
     if entry.staged:
         raise ModelError(f"{entry.folder} is an AudioLM; load it with pipelines.audiolm.load, or use the command line.")
+    if entry.speaks:
+        raise ModelError(f"{entry.folder} is a VALL-E; load it with Speaker.load, or use `audiolm speak`.")
     place = resolve_device(device)
     return load_as(entry, place, torch_dtype(dtype, place), padding)
 
@@ -280,7 +289,9 @@ def _shelved() -> dict[str, Path]:
 
 def _any_entry(folder: Path, name: str, get: Getter, repo: str | None = None) -> Entry:
     """A folder of any layout; `get` finds what a foreign one only names."""
-    if (folder / "model.json").is_file() or any((folder / part).is_dir() for part in PARTS + STAGED_PARTS):
+    if (folder / "model.json").is_file() or any(
+        (folder / part).is_dir() for part in PARTS + STAGED_PARTS + SPEAKING_PARTS
+    ):
         return _entry(folder)
     from audiogen_cli.hub import foreign
 
@@ -342,8 +353,15 @@ def _is_staged(folder: Path) -> bool:
     return not (folder / "lm").is_dir() and any((folder / part).is_dir() for part in STAGED_PARTS[1:])
 
 
+def _parts_of(folder: Path) -> tuple[str, ...]:
+    """The parts that a folder of ours has, or should have."""
+    if (folder / "valle").is_dir():
+        return SPEAKING_PARTS
+    return STAGED_PARTS if _is_staged(folder) else PARTS
+
+
 def _entry(folder: Path) -> Entry:
-    parts = STAGED_PARTS if _is_staged(folder) else PARTS
+    parts = _parts_of(folder)
     missing = [part for part in parts if not (folder / part).is_dir()]
     if missing:
         raise ModelError(f"{folder} is not a model: it has no folder {' and no '.join(missing)}; add it.")

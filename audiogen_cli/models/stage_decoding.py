@@ -46,7 +46,8 @@ def decode(
     the mean of the items.
 
     condition: of as many rows; None is unconditional. A row stops at its end or at its length, never before something
-    new. look_back: see `_renewed`; 0 is off. `stage` is expected in eval mode, and unflattened prompts are whole frames.
+    new. look_back: see `_renewed`, 0 is off. `stage` is expected in eval mode, and unflattened prompts are whole
+    frames.
     """
     sampling = sampling or Sampling()
     done, made = 0, dict[int, Tensor]()

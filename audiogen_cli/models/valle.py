@@ -74,6 +74,10 @@ class VallEConfig:
     def window_frames(self) -> int:
         return max(1, round(self.window_seconds * self.frame_rate))
 
+    def limits(self, num_symbols: int) -> tuple[int, int]:
+        """The fewest and the most frames that so many symbols can take: half as much again either way as was met."""
+        return int(num_symbols * self.pace.quickest / 1.5), 1 + int(num_symbols * self.pace.slowest * 1.5)
+
     def first(self) -> StageConfig:
         """The network of the first codebook."""
         text = Block("text", self.symbols.size, time_scale=self.pace.usual)
@@ -217,7 +221,7 @@ def valle_loss(
     """Of whole utterances: each row of `first` really ends. `forward` is a model, perhaps wrapped."""
     spoken, found = forward(text, first, frames)
     ends = torch.ones(len(text), dtype=torch.bool, device=text.device)
-    loss = stage_loss(lambda *_: spoken, config.first(), [text, first], ends, training=False).target
+    loss = stage_loss(lambda *_: spoken, config.first(), [text, first], ends, training=False).mean
     wanted = frames.wanted
     rest = F.cross_entropy(found.float().flatten(0, 1), wanted.flatten(), ignore_index=PADDING, reduction="sum")
     rest = rest / (wanted != PADDING).sum().clamp_min(1)

@@ -47,9 +47,7 @@ def speak(
 ) -> Generator[int, None, list[Made]]:
     """Yields how many frames are done, the mean of the utterances. `model` is expected in eval mode."""
     said = [u.voice[0] if u.transcribed else u.voice[0, :0] for u in utterances]
-    items = [
-        Item(before, len(before) + u.frames, u.seed, u.text) for u, before in zip(utterances, said, strict=True)
-    ]
+    items = [Item(before, len(before) + u.frames, u.seed, u.text) for u, before in zip(utterances, said, strict=True)]
     found = yield from decode(model.first, items, None, sampling, lanes=lanes, look_back=LOOK_BACK)
     return [
         Made(_filled(model, u, ids[len(before) :]), len(ids) < item.length)

@@ -1,6 +1,6 @@
-"""Adaptive layer normalisation: one network that behaves differently in every setting (VALL-E, 2301.02111, section 4.2.2).
+"""Adaptive layer normalisation: one network, another behaviour in every setting (VALL-E, 2301.02111, section 4.2.2).
 
-    norm(x, setting) = (1 + a) * layer_norm(x) + b        a, b: linear in the setting's vector
+norm(x, setting) = (1 + a) * layer_norm(x) + b        a, b: linear in the setting's vector
 """
 
 from __future__ import annotations

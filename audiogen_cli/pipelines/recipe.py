@@ -13,7 +13,7 @@ from typing import Literal
 from audiogen_cli.config import from_dict, to_dict
 from audiogen_cli.errors import ConfigError
 
-Kind = Literal["generate", "continue"]
+Kind = Literal["generate", "continue", "speak"]
 Format = Literal["wav", "flac", "ogg"]
 BitDepth = Literal["16", "24", "float"]
 Normalization = Literal["peak", "loudness", "none"]
@@ -26,7 +26,8 @@ MAX_SEED = 2**32 - 1
 @dataclass(frozen=True)
 class Recipe:
     """prompt: "" is none. seconds: of new sound. extend_stride: the new seconds of a hop beyond the model's window,
-    None is half of that. source, source_hash: the name and content of the recording that was continued."""
+    None is half of that. source, source_hash: the name and content of the recording that was continued, or whose voice
+    speaks; transcript: what that says. tries: how often speech was tried at most; trouble: what is wrong with it."""
 
     kind: Kind
     prompt: str
@@ -48,6 +49,9 @@ class Recipe:
     source: str | None = None
     source_hash: str | None = None
     extend_stride: float | None = None
+    transcript: str | None = None
+    tries: int | None = None
+    trouble: str | None = None
 
     def __post_init__(self) -> None:
         check_prompt(self.prompt, empty=True)

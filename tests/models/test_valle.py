@@ -1,4 +1,4 @@
-"""The two networks' own properties. Numbers in brackets: the defect of the seeds that a test fails on (reference 1.14)"""
+"""The networks' own properties. Numbers in brackets: the defect of the seeds that a test fails on (reference 1.14)."""
 
 import itertools
 
