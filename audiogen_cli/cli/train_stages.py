@@ -145,7 +145,6 @@ def valle(run: Run, codec: CodecFolder = None, from_tokens: FromTokens = False) 
     Written as it goes: log.jsonl, held-out texts as it says them, checkpoints, and model/, which `audiolm speak` takes.
     """
     clips = run.clips()
-    from audiogen_cli.conditioners.symbols import Symbols
     from audiogen_cli.data.manifest import select
     from audiogen_cli.hub import checkpoint
     from audiogen_cli.models.valle import VallE
@@ -157,29 +156,19 @@ def valle(run: Run, codec: CodecFolder = None, from_tokens: FromTokens = False) 
     with console.waiting("loading the codec"):
         parts = _parts(None, folder)
     own: Any = parts.codec
-    sounds: Any = stage_data.FolderSounds(select(clips, "train"), parts)
-    others: Any = stage_data.FolderSounds(select(clips, "valid"), parts)
+    sounds: Any = [stage_data.FolderSounds(select(clips, split), parts) for split in ("train", "valid")]
     if from_tokens:
-        sounds, others = (stage_data.TokenSounds(run.data, parts, split) for split in ("train", "valid"))
-    window = plan.model.window_seconds
-    known = training.usable(sounds.clips, window)
-    if others.clips:
-        held = training.usable(others.clips, window)
-    else:
-        others, (known, held) = sounds, training.set_aside(known)
-    if run.start:
-        begun: Any = checkpoint.load(run.start, expect=("valle",))
-    else:
-        spoken = [sounds.clips[number] for number in known]
-        symbols = Symbols.of_texts(plan.model.text, (clip.caption for clip in spoken))
-        found = training.pace(spoken, symbols, own.frame_rate)
-        begun = VallE(training.configured(plan.model, symbols, found, own))
-    sets = [
-        training.Utterances(source, numbers, begun.config.symbols, begun.config.num_codebooks)
-        for source, numbers in ((sounds, known), (others, held))
-    ]
+        sounds = [stage_data.TokenSounds(run.data, parts, split) for split in ("train", "valid")]
+    known, held = training.divided(sounds[0], sounds[1], plan.model.window_seconds)
+    begun: Any = (
+        checkpoint.load(run.start, expect=("valle",))
+        if run.start
+        else VallE(training.configured(plan.model, known.clips, own))
+    )
+    symbols, count = begun.config.symbols, begun.config.num_codebooks
+    train, few = training.Utterances(known, symbols, count), training.Utterances(held, symbols, count)
     with console.waiting("listening to the held-out recordings"):
-        task = training.VallETask(begun, plan, own, *sets, folder, run.source(sets[0].clips))
+        task = training.VallETask(begun, plan, own, train, few, folder, run.source(train.clips))
     run.train(task, plan)
 
 

@@ -86,21 +86,32 @@ class Batch(NamedTuple):
     frames: Frames
 
 
-class Utterances:
-    """Recordings of a source of training/stage_data.py that have a text and fit into the window, as numbers."""
+class Chosen(NamedTuple):
+    """Some recordings of a source of training/stage_data.py (FolderSounds, TokenSounds), by number."""
 
-    def __init__(self, sounds: Any, numbers: Sequence[int], symbols: Symbols, num_codebooks: int) -> None:
-        self.sounds, self.numbers, self.symbols, self.num_codebooks = sounds, list(numbers), symbols, num_codebooks
-        self.clips: list[Clip] = [sounds.clips[number] for number in self.numbers]
+    sounds: Any
+    numbers: Sequence[int]
+
+    @property
+    def clips(self) -> list[Clip]:
+        return [self.sounds.clips[number] for number in self.numbers]
+
+
+class Utterances:
+    """Recordings with their texts, in the model's symbols and codebooks."""
+
+    def __init__(self, chosen: Chosen, symbols: Symbols, num_codebooks: int) -> None:
+        self.chosen, self.symbols, self.num_codebooks = chosen, symbols, num_codebooks
+        self.clips = chosen.clips
         self._of_source: dict[str, list[int]] = {}
         for index, clip in enumerate(self.clips):
             self._of_source.setdefault(clip.source, []).append(index)
 
     def __len__(self) -> int:
-        return len(self.numbers)
+        return len(self.clips)
 
     def __call__(self, index: int) -> Spoken:
-        codes = self.sounds(self.numbers[index]).codes[: self.num_codebooks]
+        codes = self.chosen.sounds(self.chosen.numbers[index]).codes[: self.num_codebooks]
         return Spoken(self.symbols(self.clips[index].caption), codes)
 
     def joined(self, index: int, other: int) -> Spoken:
@@ -126,6 +137,15 @@ def usable(clips: Sequence[Clip], window_seconds: float) -> list[int]:
     return found
 
 
+def divided(train: Any, valid: Any, window_seconds: float) -> tuple[Chosen, Chosen]:
+    """What to learn from and what is held out, of the sounds of the two splits. Raises InputError for nothing."""
+    known = usable(train.clips, window_seconds)
+    if valid.clips:
+        return Chosen(train, known), Chosen(valid, usable(valid.clips, window_seconds))
+    kept, held = set_aside(known)
+    return Chosen(train, kept), Chosen(train, held)
+
+
 def set_aside(numbers: Sequence[int]) -> tuple[list[int], list[int]]:
     """For recordings without a validation split: all but every twentieth, and those."""
     held = list(numbers[::20])[:VALIDATION_SOUNDS] if len(numbers) > 1 else list(numbers)
@@ -139,8 +159,9 @@ def pace(clips: Sequence[Clip], symbols: Symbols, frame_rate: float) -> Pace:
     return Pace(float(quickest), float(usual), float(slowest))
 
 
-def configured(settings: VallESettings, symbols: Symbols, found: Pace, codec: Codec) -> VallEConfig:
-    """Raises InputError when the codec has too few codebooks."""
+def configured(settings: VallESettings, clips: Sequence[Clip], codec: Codec) -> VallEConfig:
+    """What these recordings and this codec make of the settings. Raises InputError when it has too few codebooks."""
+    symbols = Symbols.of_texts(settings.text, (clip.caption for clip in clips))
     total = codec.num_codebooks
     count = settings.num_codebooks or total
     if not 2 <= count <= total:
@@ -154,7 +175,7 @@ def configured(settings: VallESettings, symbols: Symbols, found: Pace, codec: Co
         kv_heads=settings.kv_heads,
         dropout=settings.dropout,
         symbols=symbols,
-        pace=found,
+        pace=pace(clips, symbols, codec.frame_rate),
         window_seconds=settings.window_seconds,
         prompt_seconds=settings.prompt_seconds,
         frame_rate=codec.frame_rate,
@@ -175,6 +196,12 @@ class VallETask:
         folder: Path | None = None,
         source: dict[str, Any] | None = None,
     ) -> None:
+        """Raises InputError for a model that speaks another codec's codes."""
+        if model.config.codec != codec.fingerprint():
+            raise InputError(
+                f"the model speaks the codes of codec {model.config.codec}, and this is {codec.fingerprint()}; "
+                "name its own with --codec."
+            )
         self.model, self.recipe, self.codec = model, recipe, codec
         self.train, self.held_out = train, held_out
         self.folder, self.source = folder, dict(source or {})
