@@ -96,6 +96,8 @@ def speak(
     place = requests.destination(output, 1, file_format)
     entry = find(model)
     sound, digest = _heard(voice)
+    if top_k is not None and top_p is None:
+        top_p = 0.0  # which would override it
     chosen = Chosen(None, None, temperature, top_k, top_p)
     settings = generate.common_settings("speak", entry, model, chosen, normalize, fade, place.format, bit_depth or "16")
     settings = dataclasses.replace(

@@ -121,7 +121,7 @@ class Entry:
         if self.layout is not None:
             return self._foreign_hash(decisive)
         digest = hashlib.sha256(json.dumps(decisive).encode())
-        parts = (*_parts_of(self.folder), "text")
+        parts = {*_parts_of(self.folder), "text"}
         for path in sorted(path for part in parts for path in (self.folder / part).rglob("*") if path.is_file()):
             digest.update(path.relative_to(self.folder).as_posix().encode() + b"\0")
             with open(path, "rb") as file:

@@ -92,7 +92,8 @@ class Speaker:
         top_p: float = 0.9,
         tries: int = TRIES,
     ) -> Spoken:
-        """voice: a recording of any rate and number of channels; see `Request`. Raises InputError and AudioError."""
+        """voice: a recording of any rate and number of channels, transcript, tries: see `Request`; temperature, top_k,
+        top_p: see models/decoding.Sampling, top_p > 0 overrides top_k. Raises InputError and AudioError."""
         heard = None if voice is None else audio.read(voice, self.sample_rate, self.codec.channels).waveform
         sampling = Sampling(temperature, top_k, top_p)
         return finish(self.speak(Request(text, seed, heard, transcript, sampling, tries)))
@@ -187,4 +188,4 @@ def _sentence(troubles: list[str], parts: int, tries: int) -> str:
         return ""
     where = "" if parts == 1 else f" in {len(troubles)} of {parts} parts,"
     count = "one try" if tries == 1 else f"{tries} tries"
-    return f"the speech went wrong,{where} after {count}: {troubles[0]}; try another --seed, or more --tries."
+    return f"the speech went wrong,{where} after {count}: {troubles[0]}; take another seed, or allow more tries."

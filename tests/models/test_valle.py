@@ -7,7 +7,7 @@ import torch
 
 from audiogen_cli.conditioners.symbols import Symbols
 from audiogen_cli.config import from_dict, to_dict
-from audiogen_cli.models.audiolm import PADDING, padded
+from audiogen_cli.models.audiolm import PADDING, StageConfig, padded
 from audiogen_cli.models.valle import Frames, Pace, VallE, VallEConfig, valle_loss
 
 K, V = 4, 7
@@ -135,5 +135,7 @@ def test_a_configuration_survives_its_file_and_wrong_sizes_are_refused() -> None
         VallEConfig(1, V, 16, 1)
     with pytest.raises(ValueError, match="same even width"):
         VallEConfig(2, V, 12, 1, num_heads=4)
+    with pytest.raises(ValueError, match="sees its own future"):
+        StageConfig("speech", config.first().blocks, 16, 1, num_heads=2, open_prefix=True)
     with pytest.raises(ValueError, match="quickest first"):
         Pace(2.0, 1.0, 3.0)
