@@ -99,7 +99,9 @@ class Speaker:
         return finish(self.speak(Request(text, seed, heard, transcript, sampling, tries)))
 
     def speak(self, request: Request) -> Generator[Progress, None, Spoken]:
-        """Yields how far it is, in frames of what the text usually takes."""
+        """Yields how far it is, in frames of what the text usually takes. Raises InputError and AudioError."""
+        if request.tries < 1:
+            raise InputError(f"{request.tries} tries say nothing; allow one or more.")
         voice, before = self._voice(request)
         parts = self._parts(request.text, before, voice)
         expected = [max(1, round(len(part) * self.model.config.pace.usual)) for part in parts]

@@ -92,6 +92,8 @@ def test_what_cannot_be_said_is_a_sentence(speaker: Speaker, voice: Path, tmp_pa
         speaker("Hello.", transcript="hm")
     with pytest.raises(InputError, match="no room for"):
         speaker("x" * 60)
+    with pytest.raises(InputError, match="one or more"):
+        speaker("Hello.", tries=0)
     with pytest.raises(InputError, match="empty"):
         speaker(" ")
     with pytest.raises(AudioError, match="less than a frame"):
