@@ -16,10 +16,16 @@ if TYPE_CHECKING:
     from audiogen_cli.data.audio import read, write
     from audiogen_cli.errors import AudiolmError
     from audiogen_cli.hub.catalog import load
+    from audiogen_cli.hub.fairseq import FairseqVQWav2Vec
     from audiogen_cli.hub.soundstream import AudioLMSoundStream, MusicLMSoundStream, SoundStream
     from audiogen_cli.models.decoding import finish
     from audiogen_cli.models.semantic import HubertWithKmeans
-    from audiogen_cli.models.stages import CoarseTransformer, FineTransformer, SemanticTransformer
+    from audiogen_cli.models.stages import (
+        CoarseAndFineTransformer,
+        CoarseTransformer,
+        FineTransformer,
+        SemanticTransformer,
+    )
     from audiogen_cli.models.streaming import decode_blocks, encode_blocks
     from audiogen_cli.models.valle import VallE, VallEConfig
     from audiogen_cli.pipelines.audiolm import AudioLM
@@ -38,8 +44,10 @@ __all__ = [
     "AudioLM",
     "AudioLMSoundStream",
     "AudiolmError",
+    "CoarseAndFineTransformer",
     "CoarseTransformer",
     "CoarseTransformerTrainer",
+    "FairseqVQWav2Vec",
     "FineTransformer",
     "FineTransformerTrainer",
     "HubertWithKmeans",
@@ -66,8 +74,10 @@ _HOMES = {
     "AudioLM": "audiogen_cli.pipelines.audiolm",
     "AudioLMSoundStream": "audiogen_cli.hub.soundstream",
     "AudiolmError": "audiogen_cli.errors",
+    "CoarseAndFineTransformer": "audiogen_cli.models.stages",
     "CoarseTransformer": "audiogen_cli.models.stages",
     "CoarseTransformerTrainer": "audiogen_cli.training.audiolm_trainers",
+    "FairseqVQWav2Vec": "audiogen_cli.hub.fairseq",
     "FineTransformer": "audiogen_cli.models.stages",
     "FineTransformerTrainer": "audiogen_cli.training.audiolm_trainers",
     "HubertWithKmeans": "audiogen_cli.models.semantic",

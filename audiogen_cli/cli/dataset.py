@@ -42,7 +42,7 @@ def prepare(
         str | None, typer.Option(metavar="NAME", help="Also write semantic ids, of this speech model (see --kmeans).")
     ] = None,
     centroids: Annotated[
-        Path | None, typer.Option("--kmeans", metavar="FILE", help="Its centroids, from `audiolm train kmeans`.")
+        Path | None, typer.Option("--kmeans", metavar="FILE", help="Its centroids; a vq-wav2vec needs none.")
     ] = None,
 ) -> None:
     """Turn a folder of recordings into training data.
@@ -52,24 +52,23 @@ def prepare(
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; name the folder that holds the recordings.")
-    if (encoder is None) != (centroids is None):
-        raise InputError("semantic ids need both --encoder and --kmeans; give the other one, or none.")
+    if encoder is None and centroids is not None:
+        raise InputError("centroids are those of a speech model; give --encoder as well, or neither.")
+    listener = None if encoder is None else _listener(encoder, centroids)
     codec = _codec(model, device) if with_tokens else None
     summary = _run(folder, output, captions, codec, valid, force)
-    if encoder is not None and centroids is not None:
-        _semantic(folder, output, captions, encoder, centroids, valid, force)
+    if listener is not None:
+        from audiogen_cli.data.tokens import SEMANTIC
+
+        _run(folder, output / SEMANTIC, captions, listener, valid, force)
     _tell(summary, as_json)
 
 
-def _semantic(
-    folder: Path, output: Path, captions: Path | None, encoder: str, centroids: Path, valid: float, force: bool
-) -> None:
-    from audiogen_cli.data.tokens import SEMANTIC
-    from audiogen_cli.models.semantic import HubertWithKmeans
+def _listener(encoder: str, centroids: Path | None) -> Any:
+    from audiogen_cli.hub.fairseq import tokenizer
 
     with console.waiting(f"loading {encoder}"):
-        tokenizer: Any = HubertWithKmeans(encoder, centroids)
-    _run(folder, output / SEMANTIC, captions, tokenizer, valid, force)
+        return tokenizer(encoder, centroids)
 
 
 def _codec(model: str, device: options.Device) -> Codec:

@@ -1,4 +1,4 @@
-"""audiolm train kmeans | semantic | coarse | fine | join: the parts of an AudioLM, one after the other; and valle."""
+"""audiolm train kmeans | semantic | coarse | fine | depth | join: the parts of an AudioLM; and valle, which speaks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,12 @@ Encoder = Annotated[
     ),
 ]
 Centroids = Annotated[
-    Path, typer.Option("--kmeans", metavar="FILE", help="From `audiolm train kmeans`, or published with joblib.")
+    Path | None,
+    typer.Option(
+        "--kmeans",
+        metavar="FILE",
+        help="From `audiolm train kmeans`, or published with joblib. A vq-wav2vec (fairseq's file) needs none.",
+    ),
 ]
 CodecFolder = Annotated[
     Path | None, typer.Option("--codec", metavar="FOLDER", help="A codec. (Default: the bundled model's.)")
@@ -77,7 +82,7 @@ def kmeans(
 @app.command()
 @with_run
 def semantic(
-    run: Run, encoder: Encoder, centroids: Centroids, text: Text = None, from_tokens: FromTokens = False
+    run: Run, encoder: Encoder, centroids: Centroids = None, text: Text = None, from_tokens: FromTokens = False
 ) -> None:
     """Train AudioLM's first stage: semantic tokens after semantic tokens."""
     _stage("semantic", run, text, from_tokens, (encoder, centroids), None)
@@ -88,7 +93,7 @@ def semantic(
 def coarse(
     run: Run,
     encoder: Encoder,
-    centroids: Centroids,
+    centroids: Centroids = None,
     codec: CodecFolder = None,
     text: Text = None,
     from_tokens: FromTokens = False,
@@ -105,29 +110,53 @@ def fine(run: Run, codec: CodecFolder = None, text: Text = None, from_tokens: Fr
 
 
 @app.command()
+@with_run
+def depth(
+    run: Run,
+    encoder: Encoder,
+    centroids: Centroids = None,
+    codec: CodecFolder = None,
+    text: Text = None,
+    from_tokens: FromTokens = False,
+) -> None:
+    """Train one stage in place of AudioLM's second and third: a transformer over frames, another over codebooks."""
+    _stage("coarse", run, text, from_tokens, (encoder, centroids), _codec_folder(codec), in_depth=True)
+
+
+@app.command()
 def join(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FOLDER", help="The new model.")],
     semantic: Annotated[Path, typer.Option(metavar="FOLDER", help="The run, or checkpoint, of the semantic stage.")],
     coarse: Annotated[Path, typer.Option(metavar="FOLDER", help="The same of the coarse stage.")],
-    fine: Annotated[Path, typer.Option(metavar="FOLDER", help="The same of the fine stage.")],
     encoder: Encoder,
-    centroids: Centroids,
+    centroids: Centroids = None,
+    fine: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="The same of the fine stage; none where coarse is a depth one."),
+    ] = None,
+    draft: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FOLDER", help="A small stage, trained as a large one, that makes that one faster; repeat."
+        ),
+    ] = None,
     codec: CodecFolder = None,
     domain: Annotated[Literal["speech", "music"], typer.Option(help="Decides how wildly each stage draws.")] = "speech",
     licence: Licence = "unknown",
 ) -> None:
-    """Put the three stages and what they were trained with into one model, for `audiolm continue` and `generate`."""
+    """Put the stages and what they were trained with into one model, for `audiolm continue` and `generate`."""
     if output.exists():
         raise OutputError(f"{output} is there already; name another folder.")
     from audiogen_cli.hub import checkpoint, stages
-    from audiogen_cli.models.semantic import HubertWithKmeans
+    from audiogen_cli.hub.fairseq import tokenizer
 
     with console.waiting("loading the parts"):
-        tokenizer = HubertWithKmeans(encoder, centroids)
+        listener = tokenizer(encoder, centroids)
         own: Any = checkpoint.load(_codec_folder(codec), expect=checkpoint.CODECS)
-        folders = [path / "model" if (path / "model").is_dir() else path for path in (semantic, coarse, fine)]
-        found: list[Any] = [checkpoint.load(folder, expect=("stage",)) for folder in folders]
-        parts = stages.checked(stages.Stages(tokenizer, own, *found))
+        first, second = _trained(semantic), _trained(coarse)
+        third = None if fine is None else _trained(fine)
+        drafts = tuple(_trained(path) for path in draft or ())
+        parts = stages.checked(stages.Stages(listener, own, first, second, third, drafts=drafts))
     beside = output.with_name(output.name + ".beside")
     shutil.rmtree(beside, ignore_errors=True)
     stages.save(beside, parts)
@@ -172,22 +201,33 @@ def valle(run: Run, codec: CodecFolder = None, from_tokens: FromTokens = False) 
     run.train(task, plan)
 
 
+def _trained(folder: Path) -> Any:
+    from audiogen_cli.hub import checkpoint
+
+    return checkpoint.load(folder / "model" if (folder / "model").is_dir() else folder, expect=checkpoint.STAGES)
+
+
 def _codec_folder(given: Path | None) -> Path:
     return given or catalog.find(catalog.DEFAULT_MODEL).folder / "codec"
 
 
 def _stage(
-    name: Name, run: Run, text: str | None, from_tokens: bool, speech: tuple[str, Path] | None, codec: Path | None
+    name: Name,
+    run: Run,
+    text: str | None,
+    from_tokens: bool,
+    speech: tuple[str, Path | None] | None,
+    codec: Path | None,
+    in_depth: bool = False,
 ) -> None:
     from audiogen_cli.data.manifest import select
     from audiogen_cli.hub import checkpoint
     from audiogen_cli.hub.stages import text_encoder
-    from audiogen_cli.models.audiolm import Stage
     from audiogen_cli.training import audiolm as training
     from audiogen_cli.training import stage_data
 
     clips = stage_data.find_recordings(run.data, run.tier or ())
-    plan = run.plan(training.StageRecipe)
+    plan: Any = run.plan(training.DepthRecipe if in_depth else training.StageRecipe)
     reads = plan.model.conditioning != "none"
     if text is not None and not reads:
         raise InputError(f"a {name} stage that reads text needs a recipe with conditioning; give one, or leave --text.")
@@ -197,7 +237,8 @@ def _stage(
     config = training.configured(name, plan.model, parts)
     if encoder is not None:
         config = dataclasses.replace(config, condition_dim=encoder.dim, text=text or "")
-    begun: Any = checkpoint.load(run.start, expect=("stage",)) if run.start else Stage(config)
+    kind = ("depth",) if in_depth else ("stage",)
+    begun: Any = checkpoint.load(run.start, expect=kind) if run.start else training.build(config)
     sounds: Any = stage_data.FolderSounds(select(clips, "train"), parts)
     held_out: Any = stage_data.FolderSounds(select(clips, "valid"), parts)
     if from_tokens:
@@ -209,10 +250,10 @@ def _stage(
     run.train(task, plan)
 
 
-def _parts(speech: tuple[str, Path] | None, codec: Path | None) -> Tokenizers:
+def _parts(speech: tuple[str, Path | None] | None, codec: Path | None) -> Tokenizers:
     from audiogen_cli.hub import checkpoint
-    from audiogen_cli.models.semantic import HubertWithKmeans
+    from audiogen_cli.hub.fairseq import tokenizer
     from audiogen_cli.training.stage_data import Tokenizers
 
     own: Any = None if codec is None else checkpoint.load(codec, expect=checkpoint.CODECS)
-    return Tokenizers(None if speech is None else HubertWithKmeans(*speech), own)
+    return Tokenizers(None if speech is None else tokenizer(*speech), own)

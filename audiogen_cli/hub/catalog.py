@@ -4,8 +4,8 @@
     folder/codec, folder/lm            checkpoints (hub/checkpoint.py)
     folder/text                        the text encoder (conditioners/text.py)
 
-An AudioLM has other parts (hub/stages.py): codec, encoder, semantic, coarse, fine, and text where it is read. A VALL-E
-(models/valle.py) has two: codec and valle.
+An AudioLM has other parts (hub/stages.py): codec, encoder, semantic, coarse, and where they are needed fine and text. A
+VALL-E (models/valle.py) has two: codec and valle.
 
 Bundled models lie in `weights/`: inside the installed package, or at the root of a clone. Finding and hashing one of
 them imports no torch; only `load` does. Any other name is a short name of hub/known.py or `owner/name[@revision]` on
@@ -47,7 +47,7 @@ Getter = Callable[[str, str | None], Path]  # a repository and a revision -> its
 
 DEFAULT_MODEL = "sounds-small"
 PARTS = ("codec", "lm", "text")
-STAGED_PARTS = ("codec", "encoder", "semantic", "coarse", "fine")
+STAGED_PARTS = ("codec", "encoder", "semantic", "coarse")
 SPEAKING_PARTS = ("codec", "valle")
 _PACKAGE = Path(__file__).resolve().parents[1]
 SHELVES = (_PACKAGE / "weights", _PACKAGE.parent / "weights")
@@ -121,7 +121,7 @@ class Entry:
         if self.layout is not None:
             return self._foreign_hash(decisive)
         digest = hashlib.sha256(json.dumps(decisive).encode())
-        parts = {*_parts_of(self.folder), "text"}
+        parts = {*_parts_of(self.folder), "text"} | ({"drafts", "fine"} if self.staged else set())
         for path in sorted(path for part in parts for path in (self.folder / part).rglob("*") if path.is_file()):
             digest.update(path.relative_to(self.folder).as_posix().encode() + b"\0")
             with open(path, "rb") as file:

@@ -24,17 +24,20 @@ from audiogen_cli.hub.soundstream import SoundStream
 from audiogen_cli.hub.tables import WEIGHTS, Safetensors, fill, only_for_training
 from audiogen_cli.models.audiolm import Stage, StageConfig
 from audiogen_cli.models.codec import Codec
+from audiogen_cli.models.depth import DepthConfig, DepthStage
 from audiogen_cli.models.encodec import Encodec, EncodecConfig, StereoEncodec
 from audiogen_cli.models.entropy import EntropyLM, EntropyLMConfig
 from audiogen_cli.models.lm import LM, LMConfig
 from audiogen_cli.models.soundstream import SoundStreamConfig
 from audiogen_cli.models.spectral import SpectralCodec, SpectralConfig
 from audiogen_cli.models.valle import VallE, VallEConfig
+from audiogen_cli.models.vq_wav2vec import VQWav2Vec, VQWav2VecConfig
 from audiogen_cli.ops.skeleton import skeleton
 
 FORMAT = 1
 
 KINDS: dict[str, tuple[type[Any], type[nn.Module]]] = {
+    "depth": (DepthConfig, DepthStage),
     "encodec": (EncodecConfig, Encodec),
     "encodec-stereo": (EncodecConfig, StereoEncodec),
     "entropy-lm": (EntropyLMConfig, EntropyLM),
@@ -43,7 +46,9 @@ KINDS: dict[str, tuple[type[Any], type[nn.Module]]] = {
     "spectral": (SpectralConfig, SpectralCodec),
     "stage": (StageConfig, Stage),
     "valle": (VallEConfig, VallE),
+    "vq-wav2vec": (VQWav2VecConfig, VQWav2Vec),
 }
+STAGES = ("stage", "depth")
 CODECS = tuple(kind for kind, (_, cls) in KINDS.items() if issubclass(cls, Codec))
 
 

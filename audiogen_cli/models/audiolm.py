@@ -36,7 +36,8 @@ TEXT_DIM = 512
 
 @dataclass(frozen=True)
 class Block:
-    """A stretch of ids. axis: which time its frames count; first_level: where its levels stand in a frame.
+    """A stretch of ids. axis: which time its frames count; first_level: where its levels stand in a frame. num_groups:
+    of the codec, see models/codec.py: the levels count the codebooks of all groups.
 
     time_scale: how many frames of the last block one of its own lasts, where that is known (rotary positions use it).
     """
@@ -46,6 +47,7 @@ class Block:
     num_levels: int = 1
     first_level: int = 0
     time_scale: float = 1.0
+    num_groups: int = 1
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,8 @@ class StageConfig:
             raise ValueError("a stage needs a block, and num_heads must be a multiple of kv_heads; correct them")
         if self.open_prefix and self.prefix_weight:
             raise ValueError("a prefix that sees its own future cannot be predicted; set prefix_weight to 0")
+        if any(block.num_levels % block.num_groups or block.first_level % block.num_groups for block in self.blocks):
+            raise ValueError("every block must hold as many codebooks of each group; change their number")
 
     @property
     def target(self) -> Block:
@@ -154,7 +158,8 @@ class Stage(nn.Module):
             self.condition_proj = Linear(config.condition_dim, dim)
         self.transformer = Transformer(config.transformer())
         if config.positions == "relative":
-            self.relative = RelativeBias(dim, config.num_heads)
+            grouped = any(block.num_groups > 1 for block in config.blocks)
+            self.relative = RelativeBias(dim, config.num_heads, grouped)
         self.out_norm = nn.LayerNorm(dim, eps=1e-5)
         self.heads = nn.ModuleList(
             nn.ModuleList(Linear(dim, self._classes(number, level), bias=False) for level in range(block.num_levels))
@@ -182,9 +187,16 @@ class Stage(nn.Module):
         """The next ids [B, n] of the last block -> logits [B, n, classes] of what follows each."""
         return self._run([Piece(self._last, cache.read, ids, False)], condition, cache)[0]
 
-    def cache(self, batch: int, capacity: int, rows: int | None = None) -> StageCache:
-        """An empty cache for `capacity` ids and start tokens. rows: see ops.attention.Linear."""
-        return StageCache(self.transformer.cache(batch, capacity, rows))
+    def cut(self, cache: StageCache, length: int) -> None:
+        """Leaves the first `length` ids of the last block in the cache."""
+        extra = cache.read - length
+        if extra and cache.places is not None and cache.hidden is not None:
+            cache.places, cache.hidden = Places(*(part[:-extra] for part in cache.places)), cache.hidden[:, :-extra]
+            cache.keys.length, cache.read = cache.keys.length - extra, length
+
+    def cache(self, batch: int, lengths: Sequence[int], rows: int | None = None) -> StageCache:
+        """An empty cache for so many ids of every block. rows: see ops.attention.Linear."""
+        return StageCache(self.transformer.cache(batch, sum(lengths) + len(lengths), rows))
 
     def _run(
         self,
@@ -193,10 +205,21 @@ class Stage(nn.Module):
         cache: StageCache | None,
         forgotten: Tensor | None = None,
     ) -> list[Tensor]:
+        states = self._states(pieces, condition, cache, forgotten)
+        return [self._logits(piece, x, cache) for piece, x in zip(pieces, states, strict=True)]
+
+    def _states(
+        self,
+        pieces: Sequence[Piece],
+        condition: Condition | None,
+        cache: StageCache | None,
+        forgotten: Tensor | None = None,
+    ) -> list[Tensor]:
+        """What the transformer makes of each piece, [B, its tokens, D]."""
         keys = None if cache is None else cache.keys
-        rows = None if keys is None else keys.rows
         x = self._shrunk(torch.cat([self._embedded(piece) for piece in pieces], dim=1))  # [B, S, D]
-        query = Places.cat([self._places(piece) for piece in pieces])
+        places = [self._places(piece) for piece in pieces]
+        query = Places.cat(places)
         hidden = torch.cat([self._hidden(piece) for piece in pieces], dim=1)
         if forgotten is not None:
             hidden = hidden | forgotten
@@ -209,11 +232,10 @@ class Stage(nn.Module):
         relative = self.relative(query, place).to(x.dtype) if self.config.positions == "relative" else None
         memory = self._memory(condition, keys, x)
         seen = hidden if bool(hidden.any()) else None
-        lengths = [piece.ids.shape[1] + piece.begins for piece in pieces]
+        lengths = [len(place.frame) for place in places]
         shared = sum(lengths[:-1]) if self.config.open_prefix else 0
         x = self.out_norm(self.transformer(x, memory, keys, seen, self._rotary(query, x), relative, shared))
-        parts = x.split(lengths, dim=1)
-        return [self._logits(piece, part, rows) for piece, part in zip(pieces, parts, strict=True)]
+        return list(x.split(lengths, dim=1))
 
     def _embedded(self, piece: Piece) -> Tensor:
         """[B, n (+ 1), D]."""
@@ -232,9 +254,10 @@ class Stage(nn.Module):
         block = self.config.blocks[piece.block]
         count = torch.arange(piece.first, piece.first + piece.ids.shape[1], device=piece.ids.device)
         axis = torch.full_like(count, _AXES[block.axis])
-        places = Places(axis, count // block.num_levels, block.first_level + count % block.num_levels)
+        level = block.first_level + count % block.num_levels
+        places = Places(axis, count // block.num_levels, level // block.num_groups, level % block.num_groups)
         zero = count.new_zeros(1)
-        return Places.cat([Places(zero + START, zero, zero), places]) if piece.begins else places
+        return Places.cat([Places(zero + START, zero, zero, zero), places]) if piece.begins else places
 
     def _hidden(self, piece: Piece) -> Tensor:
         hidden = piece.ids == PADDING
@@ -278,8 +301,9 @@ class Stage(nn.Module):
         ends = self.config.end is not None and number == len(self.config.blocks) - 1 and level == 0
         return self.config.blocks[number].codebook_size + ends
 
-    def _logits(self, piece: Piece, x: Tensor, rows: int | None) -> Tensor:
+    def _logits(self, piece: Piece, x: Tensor, cache: StageCache | None) -> Tensor:
         """What follows state i is of the level that i has, counted from the start token."""
+        rows = None if cache is None else cache.keys.rows
         heads: Any = self.heads[piece.block]
         first = piece.first + (0 if piece.begins else 1)
         logits = x.new_full((*x.shape[:2], self._classes(piece.block, 0)), -torch.inf)

@@ -44,6 +44,8 @@ class CodecOutput(NamedTuple):
 class Codec(nn.Module):
     """Base class. A subclass sets the attributes below and writes `encode`, `decode` and `forward`.
 
+    num_groups: parts of the sound (channels, or parts of the latent) that are quantized apart; codebook
+        k * num_groups + i is codebook k of group i.
     encoder_context, decoder_context: how many frames to either side a frame of codes, or the samples of a frame, depend
         on. None: on all of them; then `encode_step` and `decode_step` are the subclass's to write, or it cannot stream.
     """
@@ -53,6 +55,7 @@ class Codec(nn.Module):
     hop_length: int
     num_codebooks: int
     codebook_size: int
+    num_groups: int = 1
     encoder_context: int | None = None
     decoder_context: int | None = None
 

@@ -86,7 +86,7 @@ class Encodec(Codec):
         self.encoder = SEANetEncoder(config)
         self.decoder = SEANetDecoder(config)
         self.quantizer = config.quantizer.build(config.rvq)
-        self.codebook_size = self.quantizer.codebook_size
+        self.codebook_size, self.num_groups = self.quantizer.codebook_size, config.quantizer.groups
 
     def encode(self, waveform: Tensor, num_codebooks: int | None = None) -> Tensor:
         self._refuse_if_scaled("encode_scaled")
@@ -167,7 +167,7 @@ class StereoEncodec(Codec):
         self.channels = 2
         self.hop_length = config.hop_length
         self.num_codebooks = 2 * config.num_codebooks
-        self.codebook_size = self.mono.codebook_size
+        self.codebook_size, self.num_groups = self.mono.codebook_size, 2 * self.mono.num_groups
 
     def encode(self, waveform: Tensor, num_codebooks: int | None = None) -> Tensor:
         """waveform [B, 2, N] -> codes [B, 2 K, T]; `num_codebooks` counts both channels' and is even."""

@@ -177,8 +177,12 @@ class SemanticTokenizer(nn.Module):
         rows = waveform.reshape(-1, waveform.shape[-1])
         if input_sample_hz is not None:
             rows = audio.resample(rows.cpu(), input_sample_hz, self.sample_rate).to(waveform.device)
+        return torch.stack([self.ids(row) for row in rows])
+
+    def ids(self, waveform: Tensor) -> Tensor:
+        """waveform [N] at the encoder's rate -> ids [T]."""
         device = next(self.encoder.parameters()).device
-        return torch.stack([self.kmeans(self.encoder(row.to(device)).cpu()) for row in rows])
+        return self.kmeans(self.encoder(waveform.to(device)).cpu())
 
     def encode(self, waveform: Tensor) -> Tensor:
         """waveform [B, 1, N] -> ids [B, 1, T]."""

@@ -242,6 +242,7 @@ class SoundStreamCodec(Codec):
         self.quantizer = config.quantizer()
         self.decoder = SoundStreamDecoder(config)
         self.num_codebooks, self.codebook_size = self.quantizer.num_codebooks, self.quantizer.codebook_size
+        self.num_groups = config.rq_groups
 
     @torch.no_grad()
     def encode(

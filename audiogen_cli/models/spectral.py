@@ -266,6 +266,7 @@ class SpectralCodec(Codec):
             )
         )
         self.num_codebooks, self.codebook_size = config.num_codebooks, self.quantizer.codebook_size
+        self.num_groups = config.quantizer.groups
         self.decoder = SpectralDecoder(config)
 
     def encode(self, waveform: Tensor, num_codebooks: int | None = None) -> Tensor:

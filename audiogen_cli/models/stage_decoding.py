@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from audiogen_cli.conditioners.base import Condition
-from audiogen_cli.models.audiolm import Stage, StageCache
+from audiogen_cli.models.audiolm import Stage
 from audiogen_cli.models.decoding import Sampling, take, with_null
 from audiogen_cli.ops.sampling import exponential_noise, guide, sample
 
@@ -75,9 +75,7 @@ def _counted(
 
 def _groups(items: Sequence[Item], condition: Condition | None) -> list[tuple[list[int], int]]:
     """Rows whose lengths agree, at most 8 together, and the text length that they share."""
-    texts = [0] * len(items)
-    if condition is not None:
-        texts = [max(_SHORTEST_TEXT, 1 << (int(n) - 1).bit_length()) for n in condition.mask.sum(dim=1).clamp_min(1)]
+    texts = [0] * len(items) if condition is None else text_lengths(condition)
     keys: dict[tuple[int, ...], list[int]] = {}
     for row, (item, text) in enumerate(zip(items, texts, strict=True)):
         prefix = 0 if item.prefix is None else len(item.prefix)
@@ -87,28 +85,60 @@ def _groups(items: Sequence[Item], condition: Condition | None) -> list[tuple[li
     ]
 
 
+def text_lengths(condition: Condition) -> list[int]:
+    """To how many tokens each row's text is padded: a function of itself alone."""
+    return [max(_SHORTEST_TEXT, 1 << (int(n) - 1).bit_length()) for n in condition.mask.sum(dim=1).clamp_min(1)]
+
+
+class Reader:
+    """A stage reading items whose lengths agree, through its cache; both halves of guidance at once."""
+
+    def __init__(
+        self, stage: Stage, items: Sequence[Item], condition: Condition | None, sampling: Sampling, lanes: int = 1
+    ) -> None:
+        guided = condition is not None and stage.config.conditioning != "none" and sampling.guidance != 1
+        self.stage, self.guidance, self.halves = stage, sampling.guidance, 2 if guided else 1
+        self.condition = with_null(condition) if guided and condition is not None else condition
+        blocks = [torch.stack([item.prompt for item in items])]
+        if items[0].prefix is not None:
+            blocks.insert(0, torch.stack([item.prefix for item in items if item.prefix is not None]))
+        self._blocks = [self._doubled(block) for block in blocks]
+        lengths = [*(block.shape[1] for block in blocks[:-1]), items[0].length]
+        self.cache = stage.cache(len(self._blocks[0]), lengths, self.halves * lanes)
+
+    def begin(self) -> Tensor:
+        """Reads the prefixes and the prompts -> logits [B, V] of what follows."""
+        return self._guided(self.stage(self._blocks, self.condition, self.cache)[-1][:, -1])
+
+    def more(self, ids: Tensor) -> Tensor:
+        """Reads ids [B, n] -> logits [B, n, V] of what follows each."""
+        return self._guided(self.stage.more(self._doubled(ids), self.cache, self.condition))
+
+    def _doubled(self, ids: Tensor) -> Tensor:
+        return ids.to(self.stage.starts.device).repeat_interleave(self.halves, dim=0)
+
+    def _guided(self, logits: Tensor) -> Tensor:
+        """A class that is impossible stays so."""
+        if self.halves == 1:
+            return logits
+        cond, null = logits[0::2], logits[1::2]
+        return guide(cond, null, self.guidance).masked_fill(cond == -torch.inf, -torch.inf)
+
+
 @torch.inference_mode()
 def _fill(
     stage: Stage, items: Sequence[Item], condition: Condition | None, sampling: Sampling, lanes: int, look_back: int
 ) -> Generator[int, None, list[Tensor]]:
-    guided = condition is not None and stage.config.conditioning != "none" and sampling.guidance != 1
-    condition = with_null(condition) if guided and condition is not None else condition
-    halves, device = (2 if guided else 1), stage.starts.device
-    blocks = [torch.stack([item.prompt for item in items])]
-    if items[0].prefix is not None:
-        blocks.insert(0, torch.stack([item.prefix for item in items if item.prefix is not None]))
-    blocks = [block.to(device).repeat_interleave(halves, dim=0) for block in blocks]
-    ids, length = blocks[-1][::halves], items[0].length
+    ids, length = torch.stack([item.prompt for item in items]).to(stage.starts.device), items[0].length
     if ids.shape[1] >= length:
         return [row[:length].cpu() for row in ids]
-    capacity = sum(block.shape[1] + 1 for block in blocks[:-1]) + length + 1
-    cache = stage.cache(len(blocks[0]), capacity, halves * lanes)
+    reader = Reader(stage, items, condition, sampling, lanes)
     generators = [torch.Generator().manual_seed(item.seed) for item in items]
-    logits = stage(blocks, condition, cache)[-1][:, -1]
+    logits = reader.begin()
     ended = torch.full((len(items),), -1)  # where a row ends, once it has
     while True:
         new = ids.shape[1] - len(items[0].prompt)
-        likely = _allowed(stage, _guided(logits, halves, sampling), ids, new)
+        likely = allowed(stage, logits, ids, new)
         found = _draw(likely, generators, sampling)
         if look_back and sampling.temperature:
             found = _renewed(found, likely, generators, ids, look_back)
@@ -118,23 +148,11 @@ def _fill(
         yield ids.shape[1]
         if ids.shape[1] == length or bool((ended >= 0).all()):
             break
-        logits = _next(stage, ids[:, -1:].repeat_interleave(halves, dim=0), cache, condition)
+        logits = reader.more(ids[:, -1:])[:, -1]
     return [row[: length if end < 0 else int(end)].cpu() for row, end in zip(ids, ended, strict=True)]
 
 
-def _next(stage: Stage, ids: Tensor, cache: StageCache, condition: Condition | None) -> Tensor:
-    return stage.more(ids, cache, condition)[:, -1]
-
-
-def _guided(logits: Tensor, halves: int, sampling: Sampling) -> Tensor:
-    """[B * halves, V] -> [B, V]; a class that is impossible stays so."""
-    if halves == 1:
-        return logits
-    cond, null = logits[0::2], logits[1::2]
-    return guide(cond, null, sampling.guidance).masked_fill(cond == -torch.inf, -torch.inf)
-
-
-def _allowed(stage: Stage, logits: Tensor, ids: Tensor, new: int) -> Tensor:
+def allowed(stage: Stage, logits: Tensor, ids: Tensor, new: int) -> Tensor:
     """Without repeated ids the next one differs from the last; and the end is not the first thing that is made."""
     config = stage.config
     logits = logits.clone()

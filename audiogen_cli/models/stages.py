@@ -1,11 +1,16 @@
-"""AudioLM's three stages with the arguments that users of audiolm-pytorch write (2209.03143, sections III and IV).
+"""AudioLM's stages with the arguments that users of audiolm-pytorch write (2209.03143, sections III and IV).
 
     semantic = SemanticTransformer(num_semantic_tokens=500, dim=1024, depth=6)
     coarse = CoarseTransformer(num_semantic_tokens=500, codebook_size=1024, num_coarse_quantizers=3, dim=512, depth=6)
     fine = FineTransformer(codebook_size=1024, num_coarse_quantizers=3, num_fine_quantizers=5, dim=512, depth=6)
 
-Each is a Stage (models/audiolm.py). `flash_attn` takes rotary positions, which torch's fused kernels allow, instead of
-the relative bias, which they do not; it never leaves a stage without positions.
+One stage may stand in place of the last two (models/depth.py):
+
+    coarse = CoarseAndFineTransformer(num_semantic_tokens=500, codebook_size=1024, num_quantizers=8, dim=512, depth=6)
+
+The numbers of quantizers count those of all `rq_groups`. Each is a Stage (models/audiolm.py). `flash_attn` takes rotary
+positions, which torch's fused kernels allow, instead of the relative bias, which they do not; it never leaves a stage
+without positions.
 """
 
 from __future__ import annotations
@@ -16,6 +21,7 @@ from typing import Any, Literal
 
 from audiogen_cli.errors import InputError
 from audiogen_cli.models.audiolm import TEXT_DIM, Block, Stage, StageConfig
+from audiogen_cli.models.depth import DepthConfig, DepthStage
 
 
 class SemanticTransformer(Stage):
@@ -41,11 +47,13 @@ class CoarseTransformer(Stage):
         num_semantic_tokens: int,
         dim: int,
         depth: int,
+        rq_groups: int = 1,
         unique_consecutive: bool = True,
         project_semantic_logits: bool = True,
         **more: Any,
     ) -> None:
-        blocks = (Block("semantic", num_semantic_tokens), Block("acoustic", codebook_size, num_coarse_quantizers))
+        acoustic = Block("acoustic", codebook_size, num_coarse_quantizers, num_groups=rq_groups)
+        blocks = (Block("semantic", num_semantic_tokens), acoustic)
         settings = _shared(**more) | {"prefix_weight": float(project_semantic_logits)}
         super().__init__(StageConfig("coarse", blocks, dim, depth, unique_consecutive=unique_consecutive, **settings))
 
@@ -61,13 +69,41 @@ class FineTransformer(Stage):
         codebook_size: int,
         dim: int,
         depth: int,
+        rq_groups: int = 1,
         project_coarse_logits: bool = True,
         **more: Any,
     ) -> None:
-        coarse = Block("acoustic", codebook_size, num_coarse_quantizers)
-        blocks = (coarse, Block("acoustic", codebook_size, num_fine_quantizers, num_coarse_quantizers))
+        first = num_coarse_quantizers
+        coarse = Block("acoustic", codebook_size, first, num_groups=rq_groups)
+        blocks = (coarse, Block("acoustic", codebook_size, num_fine_quantizers, first, num_groups=rq_groups))
         settings = _shared(**more) | {"prefix_weight": float(project_coarse_logits)}
         super().__init__(StageConfig("fine", blocks, dim, depth, **settings))
+
+
+class CoarseAndFineTransformer(DepthStage):
+    """All codebooks after semantic ids: `depth` layers over frames, `level_depth` layers over a frame's codes."""
+
+    def __init__(
+        self,
+        *,
+        codebook_size: int,
+        num_quantizers: int,
+        num_semantic_tokens: int,
+        dim: int,
+        depth: int,
+        level_dim: int = 256,
+        level_depth: int = 2,
+        level_heads: int = 4,
+        rq_groups: int = 1,
+        unique_consecutive: bool = True,
+        project_semantic_logits: bool = True,
+        **more: Any,
+    ) -> None:
+        acoustic = Block("acoustic", codebook_size, num_quantizers, num_groups=rq_groups)
+        blocks = (Block("semantic", num_semantic_tokens), acoustic)
+        settings = _shared(**more) | {"prefix_weight": float(project_semantic_logits)}
+        settings |= {"depth_dim": level_dim, "depth_layers": level_depth, "depth_heads": level_heads}
+        super().__init__(DepthConfig("coarse", blocks, dim, depth, unique_consecutive=unique_consecutive, **settings))
 
 
 def _shared(

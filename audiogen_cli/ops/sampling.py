@@ -7,6 +7,7 @@ argument: whoever draws it per item gets the same codes for an item whatever els
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -48,9 +49,18 @@ def sample(
     """
     if noise is None or temperature == 0:
         return logits.argmax(dim=-1)
+    return (_kept(logits, temperature, top_k, top_p) - noise.log()).argmax(dim=-1)
+
+
+def probabilities(logits: Tensor, temperature: float = 1.0, top_k: int = 0, top_p: float = 0.0) -> Tensor:
+    """[..., V]: how likely `sample` is to take each code."""
+    if temperature == 0:
+        return F.one_hot(logits.argmax(dim=-1), logits.shape[-1]).float()
+    return _kept(logits, temperature, top_k, top_p).softmax(dim=-1)
+
+
+def _kept(logits: Tensor, temperature: float, top_k: int, top_p: float) -> Tensor:
     logits = logits.float() / temperature
     if top_p > 0:
-        logits = keep_top_p(logits, top_p)
-    elif top_k > 0:
-        logits = keep_top_k(logits, top_k)
-    return (logits - noise.log()).argmax(dim=-1)
+        return keep_top_p(logits, top_p)
+    return keep_top_k(logits, top_k) if top_k > 0 else logits

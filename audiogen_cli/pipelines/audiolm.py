@@ -5,8 +5,9 @@
 
 Long sound is made in windows, as the paper does: semantic ids in hops of half a window; coarse codes in windows of
 which each keeps the last three tenths of the one before and reads the semantic ids of its own stretch; fine codes in
-windows side by side. Where repeated semantic ids are removed nobody knows which stretch they belong to, so a sound fits
-into the coarse stage's one window there. The codec decodes everything in one pass.
+windows side by side. Where repeated semantic ids are removed they do not say which stretch they belong to: there the
+speech model listens to what was made, and the window reads on from where the plan has been spoken to. The codec decodes
+everything in one pass.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from audiogen_cli.conditioners.base import Condition
@@ -29,7 +31,9 @@ from audiogen_cli.models.audiolm import Stage, flatten, unflatten, unique_consec
 from audiogen_cli.models.codec import Codec
 from audiogen_cli.models.decoding import Sampling, finish
 from audiogen_cli.models.semantic import SemanticTokenizer
+from audiogen_cli.models.speculative import speculate
 from audiogen_cli.models.stage_decoding import Item, decode
+from audiogen_cli.ops.alignment import align
 from audiogen_cli.pipelines.generate import Progress, after, check, joined, window_seed, windows
 
 Domain = Literal["speech", "music"]
@@ -71,7 +75,9 @@ class _Row:
 
 
 class AudioLM:
-    """The three stages between a speech model's k-means and a codec. Raises ModelError when they do not fit."""
+    """The stages between a speech model's k-means and a codec: three, or two where the coarse one makes all codebooks
+    (models/depth.py). drafts: small stages that make those of the same name faster, and nothing else
+    (models/speculative.py). Raises ModelError when they do not fit."""
 
     def __init__(
         self,
@@ -79,14 +85,16 @@ class AudioLM:
         codec: Codec,
         semantic_transformer: Stage,
         coarse_transformer: Stage,
-        fine_transformer: Stage,
+        fine_transformer: Stage | None = None,
         text: T5Conditioner | None = None,
         domain: Domain = "speech",
         lanes: int = 1,
+        drafts: Sequence[Stage] = (),
     ) -> None:
-        parts = Stages(wav2vec, codec, semantic_transformer, coarse_transformer, fine_transformer, text)
-        self.parts, self.domain, self.lanes = checked(parts), domain, lanes
-        for part in (codec, *self.parts.all):
+        stages_of = (semantic_transformer, coarse_transformer, fine_transformer)
+        self.parts = checked(Stages(wav2vec, codec, *stages_of, text, tuple(drafts)))
+        self.domain, self.lanes = domain, lanes
+        for part in (codec, *self.parts.all, *self.parts.drafts):
             part.eval()
 
     @property
@@ -135,7 +143,7 @@ class AudioLM:
         """Yields how far it is, in frames; returns waveforms. Raises InputError when the request cannot be met."""
         rows = self._begun(request)
         total, done = max(row.frames for row in rows), 0
-        steps_of = (self._semantic, self._coarse, self._fine)[: 2 if request.coarse_only else 3]
+        steps_of = (self._semantic, self._coarse, self._fine)[: 2 if request.coarse_only else len(self.parts.all)]
         for number, stage in enumerate(steps_of):
             steps = stage(rows, request)
             while True:
@@ -147,11 +155,9 @@ class AudioLM:
                 yield Progress(done, total, len(rows))
         return [self._sound(row.made) for row in rows]
 
-    def room_seconds(self, seconds: float) -> float:
-        """How much of a recording is listened to when so much is to follow it."""
-        coarse = self.parts.coarse.config
-        if coarse.unique_consecutive:
-            return coarse.window_seconds - seconds
+    @property
+    def room_seconds(self) -> float:
+        """How much of a recording is listened to."""
         return self.parts.semantic.config.window_seconds / 2
 
     def _prompts(
@@ -188,13 +194,11 @@ class AudioLM:
             new = window - codes.shape[1]
             if request.seconds is not None:
                 new = codec.num_frames(round(request.seconds * codec.sample_rate))
-            frames = codes.shape[1] + new
-            if new < 1 or (coarse.unique_consecutive and frames > window):
+            if new < 1:
                 raise InputError(
-                    f"this model makes {coarse.window_seconds:g} s at most, the prompt included, and "
-                    f"{frames / codec.frame_rate:.3g} s were asked for; shorten the prompt or ask for less."
+                    f"the prompt fills the window of {coarse.window_seconds:g} s; say how many seconds follow."
                 )
-            rows.append(_Row(seed, semantic, codes, codes[:0], frames))
+            rows.append(_Row(seed, semantic, codes, codes[:0], codes.shape[1] + new))
         return rows
 
     @torch.inference_mode()
@@ -214,7 +218,7 @@ class AudioLM:
 
     @property
     def _levels(self) -> int:
-        target = self.parts.fine.config.target
+        target = self.parts.all[-1].config.target
         return target.first_level + target.num_levels
 
     @property
@@ -249,14 +253,18 @@ class AudioLM:
         if not config.unique_consecutive:  # the semantic ids say how long the sound is
             wanted = [max(row.codes.shape[1], min(row.frames, round(len(row.semantic) / ratio))) for row in rows]
         made, over = [row.codes[:levels] for row in rows], [False] * len(rows)
+        spoken = [(0, 0)] * len(rows)  # a frame, and how many of the planned ids are over by then
         for number, (start, end) in enumerate(windows(max(wanted), window, stride)):
             ends = [min(end, n) for n in wanted]
             live = [i for i in range(len(rows)) if not over[i] and made[i].shape[1] < ends[i]]
             items = []
             for i in live:
-                words = rows[i].semantic
-                if not config.unique_consecutive:
-                    words = words[round(start * ratio) : round(ends[i] * ratio)]
+                first, last = round(start * ratio), round(ends[i] * ratio)
+                if config.unique_consecutive:
+                    frame, known = spoken[i]
+                    known += self._spoken(made[i][:, frame:start], rows[i].semantic[known:])
+                    spoken[i], first, last = (start, known), known, known + last - first
+                words = rows[i].semantic[first:last]
                 length = (ends[i] - start) * levels
                 items.append(Item(flatten(made[i][:, start:]), length, _seed(rows[i], 1, number), words))
             found = yield from self._decoded(self.parts.coarse, items, live, request, 1, start)
@@ -265,7 +273,16 @@ class AudioLM:
                 over[i] = made[i].shape[1] < ends[i]
         return [replace(row, made=codes) for row, codes in zip(rows, made, strict=True)]
 
+    def _spoken(self, codes: Tensor, plan: Tensor) -> int:
+        """How many planned ids [n] are over after codes [K, T] that began with the first of them."""
+        if not codes.shape[1]:
+            return 0
+        tokenizer, codec = self.parts.tokenizer, self.parts.codec
+        sound = audio.resample(audio.remix(self._sound(codes), 1), codec.sample_rate, tokenizer.sample_rate)
+        return int(align(tokenizer(sound)[0], plan)[-1])
+
     def _fine(self, rows: list[_Row], request: Request) -> Generator[int, None, list[_Row]]:
+        assert self.parts.fine is not None
         config, codec = self.parts.fine.config, self.parts.codec
         first, levels = config.target.first_level, config.target.num_levels
         window = max(1, round(config.window_seconds * codec.frame_rate))
@@ -295,7 +312,12 @@ class AudioLM:
             return []
         sampling = request.sampling
         sampling = replace(sampling, temperature=sampling.temperature * request.temperatures[index])
-        steps = decode(stage, items, self._condition(stage, request, live), sampling, lanes=self.lanes)
+        condition = self._condition(stage, request, live)
+        drafts = [draft for draft in self.parts.drafts if draft.config.stage == stage.config.stage]
+        if drafts:
+            steps = speculate(stage, drafts[0], items, condition, sampling)
+        else:
+            steps = decode(stage, items, condition, sampling, lanes=self.lanes)
         while True:
             try:
                 done = start + next(steps) // stage.config.target.num_levels
@@ -312,9 +334,10 @@ class AudioLM:
 
     @torch.inference_mode()
     def _sound(self, codes: Tensor) -> Tensor:
-        """codes [K, T] -> waveform [C, T * hop_length]."""
-        device = next(self.parts.codec.parameters()).device
-        return self.parts.codec.decode(codes[None].to(device))[0].float().cpu()
+        """codes [K, T] -> waveform [C, T * hop_length]. Some groups may have a codebook more than the others."""
+        codec = self.parts.codec
+        codes = F.pad(codes, (0, 0, 0, -len(codes) % codec.num_groups), value=-1)
+        return codec.decode(codes[None].to(next(codec.parameters()).device))[0].float().cpu()
 
 
 def generate(
@@ -352,11 +375,7 @@ def continue_audio(
     """As pipelines/generate.continue_audio: the recording's own samples, then up to `seconds` of new sound."""
     check([text] * len(seeds), seconds, seeds, empty=True)
     codec = model.parts.codec
-    room = model.room_seconds(seconds)
-    if room <= 0:
-        longest = model.parts.coarse.config.window_seconds
-        raise InputError(f"this model makes {longest:g} s at most, what it goes on from included; ask for less.")
-    tail = waveform[:, -max(1, round(room * sample_rate)) :]
+    tail = waveform[:, -max(1, round(model.room_seconds * sample_rate)) :]
     prompt = audio.resample(audio.remix(tail, codec.channels), sample_rate, codec.sample_rate)
     texts = [text] * len(seeds) if text else None
     sampling, temperatures = sampling or Sampling(), TEMPERATURES[model.domain]
@@ -370,7 +389,7 @@ def continue_audio(
 def load(folder: str | os.PathLike[str], device: str = "cpu", domain: Domain = "speech", lanes: int = 1) -> AudioLM:
     """A model folder (hub/stages.py). Raises ModelError and CheckpointError."""
     parts = stages.load(folder, device)
-    return AudioLM(parts.tokenizer, parts.codec, *parts.all, text=parts.text, domain=domain, lanes=lanes)
+    return AudioLM(*parts[:6], domain, lanes, parts.drafts)
 
 
 def _seed(row: _Row, stage: int, window: int) -> int:

@@ -20,6 +20,7 @@ from audiogen_cli.conditioners.text import T5Conditioner
 from audiogen_cli.errors import InputError
 from audiogen_cli.hub import checkpoint
 from audiogen_cli.models.audiolm import Block, Stage, StageConfig, padded, stage_loss
+from audiogen_cli.models.depth import DepthConfig, DepthStage
 from audiogen_cli.training.loop import ExponentialAverage, LoopConfig
 from audiogen_cli.training.stage_data import Example, Sound, Sounds, Tokenizers, crop
 
@@ -65,6 +66,24 @@ class StageRecipe:
     weight_decay: float = 0.01
 
 
+@dataclass(frozen=True)
+class DepthSettings(StageSettings):
+    """As StageSettings, and of the transformer within a frame. num_coarse: how many codebooks; None is all."""
+
+    depth_dim: int = 256
+    depth_layers: int = 2
+    depth_heads: int = 4
+
+
+@dataclass(frozen=True)
+class DepthRecipe:
+    """As StageRecipe."""
+
+    model: DepthSettings = field(default_factory=DepthSettings)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    weight_decay: float = 0.01
+
+
 WINDOWS = {"semantic": 30.0, "coarse": 10.0, "fine": 3.0}
 """Seconds that each stage hears at once (AudioLM, section IV-B)."""
 
@@ -73,19 +92,29 @@ def configured(stage: Literal["semantic", "coarse", "fine"], settings: StageSett
     """The stage that a recipe's settings make with these tokenizers."""
     chosen = {name: value for name, value in vars(settings).items() if name != "num_coarse"}
     chosen["window_seconds"] = settings.window_seconds or WINDOWS[stage]
+    if isinstance(settings, DepthSettings) and parts.codec is not None:
+        blocks = _blocks(stage, settings.num_coarse or parts.codec.num_codebooks, parts)
+        return fitted(DepthConfig(stage, blocks, **chosen), parts)
     return fitted(StageConfig(stage, _blocks(stage, settings.num_coarse, parts), **chosen), parts)
+
+
+def build(config: StageConfig) -> Stage:
+    """The stage of a configuration, untrained."""
+    return DepthStage(config) if isinstance(config, DepthConfig) else Stage(config)
 
 
 def _blocks(stage: str, num_coarse: int | None, parts: Tokenizers) -> tuple[Block, ...]:
     words = () if parts.semantic is None else (Block("semantic", parts.semantic.codebook_size),)
     if stage == "semantic" or parts.codec is None:
         return words
-    size, total = parts.codec.codebook_size, parts.codec.num_codebooks
-    first = num_coarse or max(1, total // 2)
-    if not 0 < first <= total - (stage == "fine"):
-        raise InputError(f"the codec has {total} codebooks, of which {first} cannot be coarse; change num_coarse.")
-    coarse = Block("acoustic", size, first)
-    return (*words, coarse) if stage == "coarse" else (coarse, Block("acoustic", size, total - first, first))
+    size, total, groups = parts.codec.codebook_size, parts.codec.num_codebooks, parts.codec.num_groups
+    first = num_coarse or max(1, total // groups // 2) * groups
+    if not 0 < first <= total - (stage == "fine") or first % groups:
+        shared = f" in {groups} groups" if groups > 1 else ""
+        raise InputError(f"of the codec's {total} codebooks{shared} {first} cannot be coarse; change num_coarse.")
+    coarse = Block("acoustic", size, first, num_groups=groups)
+    fine = Block("acoustic", size, total - first, first, num_groups=groups)
+    return (*words, coarse) if stage == "coarse" else (coarse, fine)
 
 
 def fitted(config: StageConfig, parts: Tokenizers, window_seconds: float | None = None) -> StageConfig:
@@ -104,6 +133,11 @@ def fitted(config: StageConfig, parts: Tokenizers, window_seconds: float | None 
             raise InputError(
                 f"the {config.stage} stage has {block.num_levels} levels of {block.codebook_size} {block.axis} ids, "
                 f"but there are {levels} of {there.codebook_size}; build it with those."
+            )
+        groups = 1 if there is semantic else there.num_groups
+        if block.num_groups not in (1, groups):  # 1: groups are more levels to it
+            raise InputError(
+                f"the codec has {groups} groups and the {config.stage} stage {block.num_groups}; change rq_groups."
             )
     if config.stage == "coarse" and not config.unique_consecutive and semantic is not None and codec is not None:
         blocks = (replace(blocks[0], time_scale=codec.frame_rate / semantic.frame_rate), *blocks[1:])

@@ -75,6 +75,30 @@ def test_from_recordings_to_a_continued_one(
     assert refused.exit_code == 2 and "none of this model's stages reads text" in refused.stderr
 
 
+def test_one_stage_in_place_of_two(
+    audiolm: Callable[..., Result], sounds: Path, speech_model: Path, tiny_model: Path, refused: Callable[..., str]
+) -> None:
+    Path("depth.toml").write_text(RECIPE.replace("[loop]", "depth_dim = 16\ndepth_layers = 1\n\n[loop]"))
+    words = ("--encoder", speech_model, "--kmeans", speech_model / "kmeans.safetensors")
+    codec = ("--codec", tiny_model / "codec")
+    data = ("--data", sounds)
+    join = ("train", "join", "-o", "speech", "--semantic", "runs/semantic", *words, *codec, "--coarse")
+    draft = ("--draft", "runs/semantic")
+    for arguments in (
+        ("train", "semantic", *data, "--recipe", "tiny.toml", "-o", "runs/semantic", *words),
+        ("train", "depth", *data, "--recipe", "depth.toml", "-o", "runs/depth", *words, *codec),
+        (*join, "runs/depth", *draft),
+    ):
+        result = audiolm(*arguments)
+        assert result.exit_code == 0, result.output
+    for index, arguments in enumerate((("--unconditional",), (sounds / "rain.wav",))):
+        made = audiolm("generate", *arguments, "--model", "speech", "--seconds", 0.3, "-o", f"{index}.wav")
+        assert made.exit_code == 0, made.output
+        assert audio.read(f"{index}.wav").waveform.isfinite().all()
+    shutil.rmtree("speech")
+    assert "leave it out" in refused(*join, "runs/depth", "--fine", "runs/depth", exit_code=4)
+
+
 def test_prepared_ids_are_those_of_the_sound(
     audiolm: Callable[..., Result], sounds: Path, speech_model: Path, tiny_model: Path
 ) -> None:
@@ -91,8 +115,21 @@ def test_prepared_ids_are_those_of_the_sound(
         log = [json.loads(line) for line in Path(run, "log.jsonl").read_text().splitlines()]
         losses.append([line["loss"] for line in log if line["kind"] == "step"])
     assert len(losses[1]) == 2 and all(0 < loss < 10 for loss in losses[0] + losses[1])
-    wrong = audiolm("prepare", sounds, "-o", "other", "--encoder", speech_model)
-    assert wrong.exit_code == 2 and "both --encoder and --kmeans" in wrong.stderr
+    wrong = audiolm("prepare", sounds, "-o", "other", "--encoder", speech_model, "--no-tokens")
+    assert wrong.exit_code == 2 and "give --kmeans FILE" in wrong.stderr
+    wrong = audiolm("prepare", sounds, "-o", "other", "--kmeans", speech_model / "kmeans.safetensors")
+    assert wrong.exit_code == 2 and "give --encoder as well" in wrong.stderr
+
+
+def test_a_vq_wav2vec_needs_no_centroids(audiolm: Callable[..., Result], sounds: Path) -> None:
+    from audiogen_cli.hub import checkpoint
+    from audiogen_cli.models.vq_wav2vec import VQWav2Vec, VQWav2VecConfig
+
+    checkpoint.save("vq", VQWav2Vec(VQWav2VecConfig(convolutions=((8, 10, 5), (8, 64, 32)), num_codes=4)))
+    done = audiolm("train", "semantic", "--data", sounds, "--recipe", "tiny.toml", "-o", "run", "--encoder", "vq")
+    assert done.exit_code == 0, done.output
+    block = json.loads(Path("run/model/config.json").read_text())["config"]["blocks"][0]
+    assert block["codebook_size"] == 16
 
 
 def test_text_steers_a_model_that_reads_it(

@@ -79,9 +79,9 @@ def test_cached_pieces_give_the_logits_of_the_whole(option: tuple) -> None:
     """[2, 3: the seed's prefix breaks its cache, and its flash attention aligns the causal mask to the first key]"""
     model, condition, blocks = tiny(*option), text(3, 5), batch(option[0], 4, 3)
     whole = model(blocks, condition)[-1]
-    total = sum(block.shape[1] + 1 for block in blocks)
+    lengths = [block.shape[1] for block in blocks]
     for first, rows_at_once in ((0, None), (3, 1)):
-        cache = model.cache(2, total, rows_at_once)
+        cache = model.cache(2, lengths, rows_at_once)
         parts = [model([*blocks[:-1], blocks[-1][:, :first]], condition, cache)[-1]]
         for start in range(first, blocks[-1].shape[1]):
             parts.append(model.more(blocks[-1][:, start : start + 1], cache, condition))
@@ -94,12 +94,26 @@ def test_an_open_prefix_is_read_in_one_piece_and_padding_is_not_in_it(option: tu
     model, condition, each = tiny(*option, open_prefix=True, prefix_weight=0.0), text(3, 5), rows(option[0], 4, 3)
     blocks = [padded(block) for block in each]
     whole = model(blocks, condition)[-1]
-    cache = model.cache(2, sum(block.shape[1] + 1 for block in blocks))
+    cache = model.cache(2, [block.shape[1] for block in blocks])
     parts = [model([*blocks[:-1], blocks[-1][:, :0]], condition, cache)[-1]]
     parts += [model.more(blocks[-1][:, i : i + 1], cache, condition) for i in range(blocks[-1].shape[1])]
     torch.testing.assert_close(torch.cat(parts, 1), whole, atol=1e-5, rtol=0)
     [alone] = [model([block[1][None] for block in each], Condition(condition.embedding[1:], condition.mask[1:]))[-1]]
     torch.testing.assert_close(alone[0], whole[1, : alone.shape[1]], atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_groups_are_told_apart_through_the_cache_too() -> None:
+    """[1.13: positions with grouped RVQ]"""
+    torch.manual_seed(0)
+    blocks = (Block("semantic", 9), Block("acoustic", 7, 4, num_groups=2))
+    model = Stage(StageConfig("coarse", blocks, 16, 2, num_heads=2)).eval()
+    assert model.relative.network[0].in_features == 3
+    ids = [torch.randint(0, 9, (1, 5)), torch.randint(0, 7, (1, 12))]
+    whole, cache = model(ids)[-1], model.cache(1, [5, 12])
+    parts = [model([ids[0], ids[1][:, :4]], None, cache)[-1]]
+    parts += [model.more(part, cache) for part in ids[1][:, 4:].split(3, dim=1)]
+    torch.testing.assert_close(torch.cat(parts, 1), whole, atol=1e-5, rtol=0)
 
 
 @torch.no_grad()

@@ -5,7 +5,12 @@ import torch
 
 from audiogen_cli.errors import InputError
 from audiogen_cli.models.audiolm import TEXT_DIM
-from audiogen_cli.models.stages import CoarseTransformer, FineTransformer, SemanticTransformer
+from audiogen_cli.models.stages import (
+    CoarseAndFineTransformer,
+    CoarseTransformer,
+    FineTransformer,
+    SemanticTransformer,
+)
 
 SIZES = {"dim": 16, "depth": 1, "heads": 2, "dim_head": 8}
 
@@ -20,6 +25,14 @@ def test_the_arguments_of_the_seed_make_the_three_stages() -> None:
     config = semantic.config
     assert (config.num_heads, config.kv_heads, config.residual_streams, config.value_residual) == (2, 1, 4, True)
     assert (config.gradient_shrink, config.forget, config.conditioning) == (0.1, 0.15, "none")
+
+
+def test_one_stage_in_place_of_two() -> None:
+    stage = CoarseAndFineTransformer(
+        num_semantic_tokens=5, codebook_size=7, num_quantizers=3, level_dim=8, level_depth=1, **SIZES
+    )
+    assert (stage.config.stage, stage.config.num_layers, stage.config.depth_layers) == ("coarse", 1, 1)
+    assert stage([torch.zeros(1, 4).long(), torch.zeros(1, 6).long()])[-1].shape == (1, 7, 8)
 
 
 @pytest.mark.parametrize(

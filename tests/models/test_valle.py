@@ -42,7 +42,7 @@ def test_cached_pieces_give_the_logits_of_the_whole(kv_heads: int | None, at_onc
     stage = tiny(kv_heads=kv_heads).first
     text, first = padded(TEXTS[:2]), padded([row[0] for row in codes(6, 6)])
     whole = stage([text, first])[-1]
-    cache = stage.cache(2, text.shape[1] + first.shape[1] + 2, at_once)
+    cache = stage.cache(2, [text.shape[1], first.shape[1]], at_once)
     parts = [stage([text, first[:, :2]], None, cache)[-1]]
     parts += [stage.more(first[:, step : step + 1], cache) for step in range(2, 6)]
     torch.testing.assert_close(torch.cat(parts, 1), whole, atol=1e-5, rtol=0)

@@ -5,11 +5,11 @@ from audiogen_cli.ops.relative import START, Places, RelativeBias
 
 def places(frames: int, levels: int, first_level: int = 0, axis: int = 1) -> Places:
     count = torch.arange(frames * levels)
-    return Places(torch.full_like(count, axis), count // levels, first_level + count % levels)
+    return Places(torch.full_like(count, axis), count // levels, first_level + count % levels, torch.zeros_like(count))
 
 
 def start() -> Places:
-    return Places(torch.tensor([START]), torch.tensor([0]), torch.tensor([0]))
+    return Places(torch.tensor([START]), *(torch.tensor([0]) for _ in range(3)))
 
 
 def bias(heads: int = 3) -> RelativeBias:
@@ -43,6 +43,20 @@ def test_tokens_of_one_frame_are_neighbours_in_both_blocks() -> None:
     table = module(fine, coarse)[0]
     for t in range(6):  # fine level 2 of frame t to coarse level 1 of frame t, wherever the frame is
         torch.testing.assert_close(table[:, 3 * t, 2 * t + 1], table[:, 0, 1])
+
+
+def test_groups_are_a_distance_of_their_own() -> None:
+    """[1.13: positions with grouped RVQ]"""
+    torch.manual_seed(0)
+    module, here = RelativeBias(16, 3, grouped=True), places(3, 4)
+    here = here._replace(level=here.level // 2, group=here.level % 2)
+    table = module(here, here)[0]
+    for i in range(12):
+        for j in range(12):
+            frames = (here.frame[i] - here.frame[j]).float()
+            rest = [here.level[i] - here.level[j], here.group[i] - here.group[j]]
+            point = torch.tensor([frames.sign() * frames.abs().log1p(), *rest])
+            torch.testing.assert_close(table[:, i, j], module.network(point))
 
 
 def test_start_tokens_and_other_times_have_numbers_of_their_own() -> None:

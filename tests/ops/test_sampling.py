@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from audiogen_cli.ops.sampling import exponential_noise, guide, keep_top_k, keep_top_p, sample
+from audiogen_cli.ops.sampling import exponential_noise, guide, keep_top_k, keep_top_p, probabilities, sample
 
 
 def draws(logits: torch.Tensor, count: int, **options: float) -> torch.Tensor:
@@ -52,6 +52,13 @@ def test_top_p_overrides_top_k() -> None:
 
 def test_without_top_k_or_top_p_every_code_can_be_drawn() -> None:
     assert len(draws(torch.zeros(20), 2000).unique()) == 20
+
+
+@pytest.mark.parametrize("how", [{"temperature": 0.7}, {"top_k": 2}, {"top_p": 0.7}, {"temperature": 0.0}])
+def test_the_probabilities_are_those_of_the_draw(how: dict[str, float]) -> None:
+    logits = torch.tensor([1.0, 0.0, -1.0, 2.0])
+    drawn = torch.bincount(draws(logits, 20000, **how), minlength=4) / 20000
+    torch.testing.assert_close(probabilities(logits, **how), drawn, atol=0.015, rtol=0)  # type: ignore[arg-type]
 
 
 def test_noise_depends_on_the_seed_alone_and_is_never_zero_or_infinite() -> None:

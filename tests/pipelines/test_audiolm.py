@@ -1,9 +1,10 @@
 """The pipeline, and the programs of audiolm-pytorch's README on tiny sizes (both of the seed's READMEs hold the same).
 
-What differs from the README: `audiogen_cli` for `audiolm_pytorch`, a folder in transformers' layout for fairseq's file,
-and our spectral codec where the README has a trained SoundStream.
+What differs from the README: `audiogen_cli` for `audiolm_pytorch`, and a folder in transformers' layout for fairseq's
+file.
 """
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch.utils.data import Dataset
 import audiogen_cli
 from audiogen_cli import (
     AudioLM,
+    CoarseAndFineTransformer,
     CoarseTransformer,
     CoarseTransformerTrainer,
     FineTransformer,
@@ -21,11 +23,14 @@ from audiogen_cli import (
     HubertWithKmeans,
     SemanticTransformer,
     SemanticTransformerTrainer,
+    SoundStream,
 )
 from audiogen_cli.data import audio
 from audiogen_cli.errors import AudioError, InputError, ModelError
 from audiogen_cli.hub import checkpoint
+from audiogen_cli.models.audiolm import Piece
 from audiogen_cli.models.decoding import finish
+from audiogen_cli.pipelines import audiolm as audiolm_pipeline
 from audiogen_cli.pipelines.audiolm import TEMPERATURES, Request
 
 SIZES = {"dim": 16, "depth": 1, "heads": 2, "dim_head": 8}
@@ -55,8 +60,6 @@ def stages(wav2vec: HubertWithKmeans, unique: bool = True, **more: Any) -> dict[
 
 
 def windowed(parts: dict[str, Any], semantic: float, coarse: float, fine: float) -> dict[str, Any]:
-    import dataclasses
-
     for name, seconds in (("semantic", semantic), ("coarse", coarse), ("fine", fine)):
         stage = parts[f"{name}_transformer"]
         stage.config = dataclasses.replace(stage.config, window_seconds=seconds)
@@ -83,7 +86,26 @@ def sounds(tmp_path: Path) -> Path:
     return tmp_path / "sounds"
 
 
-def test_the_program_of_the_readme(speech_model: Path, codec: Any, sounds: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def trained_soundstream(tmp_path: Path) -> Path:
+    """The README's, made small: two groups of lookup-free quantizers, 16 kHz, 50 frames a second."""
+    torch.manual_seed(0)
+    SoundStream(
+        channels=2,
+        channel_mults=(1, 1, 1, 2),
+        codebook_dim=8,
+        codebook_size=16,
+        rq_num_quantizers=4,
+        rq_groups=2,
+        use_lookup_free_quantizer=True,
+        attn_window_size=8,
+        attn_dim_head=4,
+        attn_heads=2,
+    ).save(tmp_path / "soundstream")
+    return tmp_path / "soundstream"
+
+
+def test_the_program_of_the_readme(speech_model: Path, trained_soundstream: Path, sounds: Path, tmp_path: Path) -> None:
     wav2vec = HubertWithKmeans(checkpoint_path=speech_model, kmeans_path=speech_model / "kmeans.safetensors")
     semantic_transformer = SemanticTransformer(num_semantic_tokens=wav2vec.codebook_size, flash_attn=True, **SIZES)
     trainer: Any = SemanticTransformerTrainer(
@@ -96,16 +118,17 @@ def test_the_program_of_the_readme(speech_model: Path, codec: Any, sounds: Path,
         results_folder=tmp_path / "results/semantic",
     )
     trainer.train()
+    soundstream = SoundStream.init_and_load_from(trained_soundstream)
     coarse_transformer = CoarseTransformer(
         num_semantic_tokens=wav2vec.codebook_size,
         codebook_size=16,
-        num_coarse_quantizers=1,
+        num_coarse_quantizers=3,
         flash_attn=True,
         **SIZES,
     )
     trainer = CoarseTransformerTrainer(
         transformer=coarse_transformer,
-        codec=codec,
+        codec=soundstream,
         wav2vec=wav2vec,
         folder=sounds,
         batch_size=1,
@@ -115,11 +138,11 @@ def test_the_program_of_the_readme(speech_model: Path, codec: Any, sounds: Path,
     )
     trainer.train()
     fine_transformer = FineTransformer(
-        num_coarse_quantizers=1, num_fine_quantizers=3, codebook_size=16, flash_attn=True, **SIZES
+        num_coarse_quantizers=3, num_fine_quantizers=5, codebook_size=16, flash_attn=True, **SIZES
     )
     trainer = FineTransformerTrainer(
         transformer=fine_transformer,
-        codec=codec,
+        codec=soundstream,
         folder=sounds,
         batch_size=1,
         data_max_length=320 * 32,
@@ -129,17 +152,19 @@ def test_the_program_of_the_readme(speech_model: Path, codec: Any, sounds: Path,
     trainer.train()
     audiolm = AudioLM(
         wav2vec=wav2vec,
-        codec=codec,
+        codec=soundstream,
         semantic_transformer=semantic_transformer,
         coarse_transformer=coarse_transformer,
         fine_transformer=fine_transformer,
     )
     [generated_wav] = audiolm(batch_size=1)
-    assert generated_wav.dim() == 2 and generated_wav.shape[1] % 160 == 0 and generated_wav.isfinite().all()
+    assert generated_wav.dim() == 2 and generated_wav.shape[1] % 320 == 0 and generated_wav.isfinite().all()
     [generated_wav_with_prime] = audiolm(prime_wave=torch.randn(1, 320 * 8))
     assert generated_wav_with_prime.shape[1] >= 320 * 8
     with pytest.raises(InputError, match="none of this model's stages reads text"):
         audiolm(text=["chirping of birds and the distant echos of bells"])
+    [coarse_wav] = audiolm(return_coarse_generated_wave=True)  # three codebooks for two groups
+    assert coarse_wav.isfinite().all()
 
 
 def test_the_text_conditioned_program_of_the_readme(wav2vec: Any, codec: Any, tiny_model: Path, tmp_path: Path) -> None:
@@ -216,6 +241,66 @@ def test_rows_are_the_same_alone_and_together(long_model: AudioLM) -> None:
     assert not torch.equal(together[0], together[1])
 
 
+@pytest.fixture
+def spoken_model(wav2vec: Any, codec: Any) -> AudioLM:
+    """As long_model, but repeated ids are removed."""
+    return AudioLM(wav2vec=wav2vec, codec=codec, **windowed(stages(wav2vec), 0.4, 0.2, 0.1))
+
+
+@pytest.mark.parametrize("seconds", [0.25, 0.5])
+def test_without_repeated_ids_a_sound_may_be_longer_than_a_window_too(spoken_model: AudioLM, seconds: float) -> None:
+    """[2.2: ids without repeats cannot be cut by time; 2.16]"""
+    prompt = torch.randn(1, 160 * 15, generator=torch.Generator().manual_seed(1)) * 0.1
+    more = {"seconds": seconds, "filter_thres": 0.0}
+    together = spoken_model(batch_size=2, prime_wave=prompt, **more)  # type: ignore[arg-type]
+    for seed, wave in enumerate(together):
+        assert wave.shape == (1, 160 * 15 + -(-round(seconds * RATE) // 160) * 160)
+        assert torch.equal(spoken_model(seed=seed, prime_wave=prompt, **more)[0], wave)  # type: ignore[arg-type]
+    [free] = spoken_model(seconds=seconds)
+    assert free.shape == (1, -(-round(seconds * RATE) // 160) * 160)
+
+
+def test_a_window_reads_on_from_where_the_plan_has_been_spoken_to(
+    spoken_model: AudioLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the speech model hears is chosen here: every planned id lasts two frames, whatever was made of it."""
+    request = Request([0], seconds=0.6)
+    [row] = finish(spoken_model._semantic(spoken_model._begun(request), request))
+    plan, read, heard = row.semantic, list[torch.Tensor](), 0
+    real = audiolm_pipeline.decode
+
+    def hear(sound: torch.Tensor) -> torch.Tensor:
+        nonlocal heard
+        frames, before = sound.shape[-1] // 320, heard  # 16 kHz
+        heard += frames
+        return plan.repeat_interleave(2)[before:heard][None]
+
+    def spy(stage: Any, items: Any, *more: Any, **named: Any) -> Any:
+        read.extend(item.prefix for item in items)
+        return real(stage, items, *more, **named)
+
+    monkeypatch.setattr(spoken_model.parts.tokenizer, "forward", hear)
+    monkeypatch.setattr(audiolm_pipeline, "decode", spy)
+    [row] = finish(spoken_model._coarse([row], request))
+    assert row.made.shape == (2, 30)
+    starts = [0, 7, 14, 21]  # windows of 10 frames that keep 3
+    assert len(read) == len(starts)
+    for start, words in zip(starts, read, strict=True):
+        place = max(0, start - 1) // 2  # of the id that the last frame before the window belongs to
+        assert torch.equal(words, plan[place : place + min(10, 30 - start)])
+
+
+def test_drafts_change_nothing_that_is_certain(wav2vec: Any, codec: Any, long_model: AudioLM) -> None:
+    """Greedily the ids are the same; and a row is itself in any batch."""
+    small = stages(wav2vec, unique=False, dim=8)
+    drafts = [small["semantic_transformer"], small["coarse_transformer"], small["fine_transformer"]]
+    fast = AudioLM(wav2vec, codec, *long_model.parts.all, drafts=drafts)
+    more = {"seconds": 0.3, "temperatures": (0.0, 0.0, 0.0)}
+    assert torch.equal(fast(**more)[0], long_model(**more)[0])  # type: ignore[arg-type]
+    for seed, wave in enumerate(fast(batch_size=2, seconds=0.3)):
+        assert torch.equal(fast(seconds=0.3, seed=seed)[0], wave)
+
+
 def test_rows_that_end_early_are_waves_of_their_own_length(wav2vec: Any, codec: Any) -> None:
     """[7]"""
     model = AudioLM(wav2vec=wav2vec, codec=codec, **stages(wav2vec))
@@ -236,6 +321,56 @@ def test_coarse_alone_gives_a_wave_of_the_same_length(long_model: AudioLM) -> No
     [coarse] = long_model(seconds=0.3, return_coarse_generated_wave=True)
     [whole] = long_model(seconds=0.3)
     assert coarse.shape == whole.shape and not torch.equal(coarse, whole)
+
+
+def test_one_stage_makes_all_codebooks(wav2vec: Any, codec: Any) -> None:
+    parts = stages(wav2vec, unique=False)
+    parts["coarse_transformer"] = CoarseAndFineTransformer(
+        num_semantic_tokens=12, codebook_size=16, num_quantizers=4, level_dim=8, unique_consecutive=False, **SIZES
+    )
+    del parts["fine_transformer"]
+    for stage in parts.values():
+        stage.config = dataclasses.replace(stage.config, window_seconds=0.2)
+    model = AudioLM(wav2vec=wav2vec, codec=codec, **parts)
+    prompt = torch.randn(1, 800) * 0.1
+    waves = model(prime_wave=prompt, batch_size=2, seconds=0.4, filter_thres=0.0)
+    for seed, wave in enumerate(waves):
+        assert 800 < wave.shape[1] <= 4_000 and wave.isfinite().all()
+        assert torch.equal(model(prime_wave=prompt, seconds=0.4, seed=seed, filter_thres=0.0)[0], wave)
+    request = Request([0], prompts=[prompt], seconds=0.4)
+    [row] = finish(model._coarse(finish(model._semantic(model._begun(request), request)), request))
+    assert torch.equal(row.made[:, :5], codec.encode(prompt[None])[0]) and row.made.shape[0] == 4
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_the_groups_of_a_codec_have_positions_of_their_own(
+    wav2vec: Any, trained_soundstream: Path, sounds: Path, tmp_path: Path, whole: bool
+) -> None:
+    """[1.13: positions with grouped RVQ; 24]"""
+    soundstream = SoundStream.init_and_load_from(trained_soundstream)
+    common = {"codebook_size": 16, "rq_groups": 2} | SIZES
+    words = {"num_semantic_tokens": 12}
+    coarse = (
+        CoarseAndFineTransformer(num_quantizers=8, level_dim=8, **words, **common)
+        if whole
+        else CoarseTransformer(num_coarse_quantizers=4, **words, **common)
+    )
+    fine = None if whole else FineTransformer(num_coarse_quantizers=4, num_fine_quantizers=4, **common)
+    more = {"folder": sounds, "num_train_steps": 1, "batch_size": 1, "data_max_length_seconds": 0.2}
+    CoarseTransformerTrainer(coarse, wav2vec=wav2vec, codec=soundstream, results_folder=tmp_path / "c", **more).train()
+    if fine is not None:
+        FineTransformerTrainer(fine, codec=soundstream, results_folder=tmp_path / "f", **more).train()
+        places = fine._places(Piece(1, 0, torch.zeros(1, 8).long(), False))
+        assert [part.tolist() for part in places[1:]] == [[0] * 4 + [1] * 4, [2, 2, 3, 3] * 2, [0, 1, 0, 1] * 2]
+    model = AudioLM(wav2vec, soundstream, SemanticTransformer(**words, **SIZES), coarse, fine)
+    for alone in (False, True):
+        [wave] = model(prime_wave=torch.randn(1, 640) * 0.1, seconds=0.1, return_coarse_generated_wave=alone)
+        assert wave.shape[1] % 320 == 0 and wave.shape[1] > 640 and wave.isfinite().all()
+    three = CoarseTransformer(num_coarse_quantizers=3, **words, **(common | {"rq_groups": 3}))
+    with pytest.raises(InputError, match="change rq_groups"):
+        CoarseTransformerTrainer(three, wav2vec=wav2vec, codec=soundstream, results_folder=tmp_path / "x", **more)
+    with pytest.raises(ValueError, match="as many codebooks of each group"):
+        CoarseTransformer(num_coarse_quantizers=3, **words, **common)
 
 
 def test_progress_grows_to_the_length(long_model: AudioLM) -> None:
@@ -266,5 +401,5 @@ def test_what_does_not_fit_is_refused(wav2vec: Any, codec: Any, long_model: Audi
         long_model(seconds=0.0)
     with pytest.raises(AudioError, match="shorter than a frame"):
         long_model(prime_wave=torch.randn(1, 100))
-    with pytest.raises(InputError, match="s at most"):
-        AudioLM(wav2vec=wav2vec, codec=codec, **parts)(seconds=11.0)
+    with pytest.raises(InputError, match="fills the window"):
+        long_model(prime_wave=torch.randn(1, 4_000))

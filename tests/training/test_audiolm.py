@@ -14,12 +14,14 @@ from audiogen_cli.conditioners.text import T5Conditioner
 from audiogen_cli.errors import InputError
 from audiogen_cli.hub import checkpoint
 from audiogen_cli.models.audiolm import Block, Stage, StageConfig, padded, stage_loss
+from audiogen_cli.models.depth import DepthConfig, DepthStage
 from audiogen_cli.models.semantic import HubertWithKmeans
-from audiogen_cli.training.audiolm import StageSettings, StageTask, configured, fitted
+from audiogen_cli.training.audiolm import DepthSettings, StageSettings, StageTask, build, configured, fitted
 from audiogen_cli.training.loop import LoopConfig, train
 from audiogen_cli.training.stage_data import Sound, Tokenizers
 
 STAGES = ("semantic", "coarse", "fine")
+DEPTH = ("depth",)
 RATES = (50.0, 50.0)
 LOOP = LoopConfig(steps=4, batch_size=2, learning_rate=1e-3, warmup_steps=1, evaluate_every=4, save_every=2, workers=0)
 
@@ -29,8 +31,11 @@ def config(stage: str, **more: Any) -> StageConfig:
         "semantic": (Block("semantic", 12),),
         "coarse": (Block("semantic", 12), Block("acoustic", 16, 2)),
         "fine": (Block("acoustic", 16, 2), Block("acoustic", 16, 2, 2)),
+        "depth": (Block("semantic", 12), Block("acoustic", 16, 4)),
     }
     settings = {"window_seconds": 0.4, "num_heads": 2, "unique_consecutive": False, "residual_streams": 2} | more
+    if stage == "depth":
+        return DepthConfig("coarse", blocks[stage], 16, 1, depth_dim=16, depth_layers=1, **settings)  # type: ignore[arg-type]
     return StageConfig(stage, blocks[stage], 16, 1, **settings)  # type: ignore[arg-type]
 
 
@@ -42,7 +47,7 @@ def sound(frames: int, seed: int = 0) -> Sound:
 
 def task(stage: str, loop: LoopConfig = LOOP, text: T5Conditioner | None = None, **more: Any) -> StageTask:
     torch.manual_seed(0)
-    model = Stage(config(stage, **more))
+    model = build(config(stage, **more))
     return StageTask(model, loop, lambda i: sound(30 + i, i), 5, [sound(25, 9)], RATES, text)
 
 
@@ -51,12 +56,16 @@ def losses(made: StageTask, folder: Path, resume: bool = False) -> list[float]:
     return [report.metrics["loss"] for report in reports if report.kind == "step"]
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", STAGES + DEPTH)
 def test_training_leaves_a_stage_that_loads(stage: str, tmp_path: Path) -> None:
     found = losses(task(stage), tmp_path)
     assert abs(found[0] - math.log(14)) < 1.5
-    loaded = checkpoint.load(tmp_path / "model", expect=("stage",))
-    assert isinstance(loaded, Stage) and loaded.config == config(stage)
+    loaded = checkpoint.load(tmp_path / "model", expect=("depth" if stage == "depth" else "stage",))
+    assert (
+        isinstance(loaded, Stage)
+        and isinstance(loaded, DepthStage) == (stage == "depth")
+        and loaded.config == config(stage)
+    )
 
 
 def test_evaluation_and_training_have_the_same_loss(tmp_path: Path) -> None:
@@ -111,7 +120,11 @@ def test_a_recipe_becomes_the_three_stages(tokenizers: Tokenizers) -> None:
     assert [c.window_seconds for c in made] == [30.0, 10.0, 3.0]
     assert [[b.num_levels for b in c.blocks] for c in made] == [[1], [1, 2], [2, 2]]
     assert made[0].codec == "" and made[1].semantic == tokenizers.semantic.fingerprint() and made[2].semantic == ""  # type: ignore[union-attr]
-    with pytest.raises(InputError, match="cannot be coarse"):
+    inner = DepthSettings(dim=16, num_layers=1, num_heads=2, depth_dim=8)
+    whole, half = (configured("coarse", dataclasses.replace(inner, num_coarse=n), tokenizers) for n in (None, 2))
+    assert isinstance(whole, DepthConfig) and (whole.target.num_levels, half.target.num_levels) == (4, 2)
+    assert whole.depth_dim == 8 and whole.blocks[0].time_scale == made[1].blocks[0].time_scale
+    with pytest.raises(InputError, match="4 cannot be coarse"):
         configured("fine", dataclasses.replace(small, num_coarse=4), tokenizers)
     with pytest.raises(InputError, match="build it with those"):
         fitted(StageConfig("semantic", (Block("semantic", 13),), 16, 1, num_heads=2), tokenizers)
@@ -125,7 +138,7 @@ import torch
 sys.path.insert(0, {folder!r})
 import test_audiolm as tests
 from accelerate import Accelerator
-for stage in tests.STAGES:
+for stage in tests.STAGES + tests.DEPTH:
     made = tests.task(stage)
     made.prepare(Accelerator(cpu=True), made.loop)
     made.optimizers["stage"].step = lambda: None
@@ -156,4 +169,4 @@ def test_two_processes_share_their_gradients_in_every_stage(tmp_path: Path) -> N
         assert (one[0], other[0]) == (0, 1) and one[1] == other[1]
         assert one[2] == other[2], "the gradients differ"
         assert one[3] != other[3], "both ranks had the same batch"
-    assert [line[1] for line in found[0]] == list(STAGES)
+    assert [line[1] for line in found[0]] == list(STAGES + DEPTH)

@@ -9,6 +9,7 @@ import torch
 from audiogen_cli.data import audio
 from audiogen_cli.errors import InputError, OutputError
 from audiogen_cli.hub import checkpoint
+from audiogen_cli.hub.soundstream import SoundStream
 from audiogen_cli.models.audiolm import Stage
 from audiogen_cli.models.semantic import HubertWithKmeans
 from audiogen_cli.models.stages import CoarseTransformer, SemanticTransformer
@@ -90,6 +91,68 @@ def test_one_wave_is_resampled_for_both_and_two_are_told_apart_by_their_length(w
         assert torch.equal(two.semantic, one.semantic) and torch.equal(two.codes, one.codes)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="one or two waveforms"):
         DatasetSounds(["rain"], parts)(0)
+
+
+class Captioned(torch.utils.data.Dataset):  # type: ignore[type-arg]
+    """The seed's fields: caption, the sound for the speech model, the same for the codec, in any order."""
+
+    def __init__(self, low: list[torch.Tensor], high: list[torch.Tensor]) -> None:
+        self.low, self.high = low, high
+
+    def __len__(self) -> int:
+        return len(self.low)
+
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
+        item = (("rain", "dog barking", "bell")[index], self.low[index], self.high[index])
+        return item if index % 2 else item[::-1]
+
+
+def test_a_coarse_stage_that_reads_text_learns_from_one_sound_at_two_rates(
+    wav2vec: Any, tiny_model: Path, tmp_path: Path
+) -> None:
+    """[1.13] 16 kHz and 50 ids a second for the speech model, 24 kHz and 75 frames a second for the codec: a folder,
+    one wave and two waves give the same ids, and a crop is the same stretch of both."""
+    torch.manual_seed(0)
+    shape: dict[str, Any] = {"channels": 2, "channel_mults": (1, 1, 1, 2), "codebook_dim": 8, "codebook_size": 16}
+    codec = SoundStream(target_sample_hz=24_000, rq_num_quantizers=4, use_local_attn=False, **shape)
+    high = [torch.randn(24_000, generator=torch.Generator().manual_seed(i)) * 0.1 for i in range(3)]
+    (tmp_path / "sounds").mkdir()
+    for name, wave in zip(("rain", "dog barking", "bell"), high, strict=True):
+        audio.write(tmp_path / f"sounds/{name}.wav", wave[None], 24_000)
+    high = [audio.read(tmp_path / f"sounds/{name}.wav").waveform[0] for name in ("rain", "dog barking", "bell")]
+    low = [audio.resample(wave[None], 24_000, 16_000)[0] for wave in high]
+    sources: tuple[dict[str, Any], ...] = (
+        {"dataset": Captioned(low, high)},
+        {"dataset": list(zip(("rain", "dog barking", "bell"), high, strict=True))},
+        {"folder": tmp_path / "sounds", "valid_frac": 0.0},
+    )
+    text = {"t5_name": str(tiny_model / "text"), "has_condition": True, "cond_drop_prob": 0.0}
+    found = []
+    for number, source in enumerate(sources):
+        torch.manual_seed(0)
+        coarse = CoarseTransformer(
+            num_semantic_tokens=12, codebook_size=16, num_coarse_quantizers=2, unique_consecutive=False, **text, **SIZES
+        )
+        more = {"data_max_length_seconds": 0.4, "num_train_steps": 1, "batch_size": 3}
+        trainer = CoarseTransformerTrainer(
+            coarse, wav2vec=wav2vec, codec=codec, results_folder=tmp_path / str(number), **source, **more
+        )
+        assert trainer.task.rates == (50.0, 75.0)
+        sounds = sorted((trainer.task.sounds(i) for i in range(3)), key=lambda sound: sound.caption)
+        found.append(sounds)
+        assert [len(sound.semantic) for sound in sounds] == [50] * 3  # type: ignore[arg-type]
+        assert [sound.codes.shape for sound in sounds] == [(4, 75)] * 3  # type: ignore[union-attr]
+        batch = trainer.task.batch(0)
+        assert batch.condition is not None and batch.condition.mask.any(1).all()
+        for semantic, codes, ends in zip(*batch.blocks, batch.ends, strict=True):
+            ids, frames = int((semantic >= 0).sum()), int((codes >= 0).sum()) // 2
+            assert abs(ids / 50 - frames / 75) <= 1 / 50 and (frames == 30 or ends)
+        trainer.train()
+        assert (tmp_path / str(number) / "model/model.safetensors").is_file()
+    for sounds in found[1:]:
+        for mine, theirs in zip(sounds, found[0], strict=True):
+            assert mine.caption == theirs.caption
+            assert torch.equal(mine.semantic, theirs.semantic) and torch.equal(mine.codes, theirs.codes)
 
 
 def test_what_is_missing_is_asked_for(wav2vec: Any, tmp_path: Path) -> None:
