@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import Result
@@ -26,6 +28,25 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return build_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def scored_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model with a scorer of random weights beside it."""
+    import torch
+
+    from audiogen_cli.conditioners.text import T5Conditioner
+    from audiogen_cli.hub import checkpoint
+    from audiogen_cli.models.clap import CLAP, CLAPConfig
+
+    folder = shutil.copytree(tiny_model, tmp_path_factory.mktemp("models") / "scored")
+    text = T5Conditioner.load(folder / "text")
+    small: dict[str, Any] = {"n_fft": 256, "hop_length": 160, "num_mels": 16, "channels": (4, 8), "dim": 8}
+    config = CLAPConfig(SAMPLE_RATE, text_dim=text.dim, text_fingerprint=text.fingerprint, **small)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        checkpoint.save(folder / "clap", CLAP(config))
+    return folder
 
 
 def build_model(folder: Path) -> Path:

@@ -57,6 +57,7 @@ def evaluate(
         typer.Option("--sheets", metavar="DIR", help="Draw spectrograms there, generated beside real."),
     ] = None,
     seconds: options.Seconds = 5.0,
+    candidates: options.Candidates = None,
     guidance: options.Guidance = None,
     temperature: options.Temperature = None,
     top_k: options.TopK = None,
@@ -108,7 +109,8 @@ def evaluate(
     chosen: dict[str, Any] = {"guidance": guidance, "temperature": temperature, "top_k": top_k, "top_p": top_p}
     given = {name: value for name, value in chosen.items() if value is not None}
     sampling = dataclasses.replace(loaded.sampling, **given)
-    report = _watched(pipeline.evaluate(loaded, listener, asked, recordings, seeds, seconds, sampling, extent))
+    how = (seeds, seconds, sampling, extent, candidates)
+    report = _watched(pipeline.evaluate(loaded, listener, asked, recordings, *how))
     if output is not None:
         with files.replacing(output, force) as file:
             file.write(json.dumps(to_dict(report), indent=1).encode() + b"\n")

@@ -4,42 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from audiogen_cli import __version__
-from audiogen_cli.cli import console, options, requests
+from audiogen_cli.cli import console, making, options, requests
+from audiogen_cli.cli.making import Run
 from audiogen_cli.cli.models import find
 from audiogen_cli.cli.requests import Job, Row
-from audiogen_cli.config import to_dict
 from audiogen_cli.errors import InputError, ModelError
-from audiogen_cli.hub import catalog
-from audiogen_cli.pipelines.recipe import Kind, Recipe, check_prompt, from_comment, to_comment
+from audiogen_cli.pipelines.recipe import Kind, Recipe, check_prompt
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from audiogen_cli.data.audio import Audio
-    from audiogen_cli.hub.catalog import Device, Dtype, Entry, Model
-    from audiogen_cli.models.decoding import Sampling
-    from audiogen_cli.pipelines.generate import Progress
+    from audiogen_cli.hub.catalog import Entry
 
 BESIDE_LIKE = {"like", "output", "force", "spectrogram", "as_json", "model", "device", "dtype", "recording", "voice"}
 _DEPTHS: dict[str, options.BitDepth] = {"PCM_24": "24", "PCM_32": "float", "FLOAT": "float", "DOUBLE": "float"}
-
-
-class Run(NamedTuple):
-    """How the jobs of one command are carried out."""
-
-    device: Device
-    dtype: Dtype
-    force: bool
-    spectrogram: bool
-    as_json: bool
-    resume: bool = False
 
 
 class Chosen(NamedTuple):
@@ -50,10 +34,6 @@ class Chosen(NamedTuple):
     temperature: float | None
     top_k: int | None
     top_p: float | None
-
-
-T = TypeVar("T")
-Maker = Callable[["Model", Sequence[Job]], "Generator[Progress, None, list[Tensor]]"]
 
 
 def generate(
@@ -67,6 +47,7 @@ def generate(
     seconds: options.ModelSeconds = None,
     variations: options.Variations = 1,
     seed: options.Seed = None,
+    candidates: options.Candidates = None,
     guidance: options.Guidance = None,
     temperature: options.Temperature = None,
     top_k: options.TopK = None,
@@ -89,12 +70,14 @@ def generate(
     The file's path goes to stdout; the prompt, the seed and all parameters are stored in the file (audiolm info FILE).
     """
     if text and len(text) == 1 and _is_recording(text[0]):
+        if candidates is not None:
+            raise InputError("candidates are told apart by the text they answer; leave out --candidates.")
         how = (extend_stride, output, file_format, bit_depth, fade, spectrogram, as_json, force, model, device, dtype)
         continue_(ctx, Path(text[0]), "", like, seconds, variations, seed, guidance, temperature, top_k, top_p, *how)
         return
     run = Run(device, dtype, force, spectrogram, as_json, resume=prompts is not None)
     if like is not None:
-        _carry_out(*like_job(ctx, like, output, run, "generate"), _generated)
+        making.carry_out(*like_job(ctx, like, output, run, "generate"), making.generated)
         return
     rows = _rows(text or [], prompts, unconditional)
     count = len(rows) * variations
@@ -104,9 +87,12 @@ def generate(
     chosen = Chosen(extend_stride, guidance, temperature, top_k, top_p)
     settings = common_settings("generate", entry, model, chosen, normalize, fade, place.format, bit_depth or "16")
     seed = seed if seed is not None else 0 if prompts else requests.random_seed()
-    jobs = requests.plan(requests.expand(rows, seconds or entry.card.seconds, seed, variations), place, settings)
+    drawn = candidates or (1 if unconditional else entry.card.candidates)
+    length = seconds or entry.card.seconds
+    jobs = requests.plan(requests.expand(rows, length, seed, variations, candidates=drawn), place, settings)
+    _check_candidates(jobs, entry)
     requests.check_places(jobs, force, spectrogram, may_exist=run.resume)
-    _carry_out(jobs, entry, run, _generated)
+    making.carry_out(jobs, entry, run, making.generated)
 
 
 def continue_(
@@ -143,7 +129,7 @@ def continue_(
     if like is not None:
         prompt, _, digest = read_recording(recording)
         job = like_job(ctx, like, output, run, "continue", digest)
-        _carry_out(*job, _continued(prompt), prompt.sample_rate)
+        making.carry_out(*job, making.continued(prompt), prompt.sample_rate)
         return
     check_texts([text], empty=True)
     place = requests.destination(output, variations, file_format)
@@ -158,7 +144,7 @@ def continue_(
     length = seconds or entry.card.seconds
     jobs = requests.plan(requests.expand([Row(text)], length, first, variations, stem), place, settings)
     requests.check_places(jobs, force, spectrogram)
-    _carry_out(jobs, entry, run, _continued(prompt), prompt.sample_rate)
+    making.carry_out(jobs, entry, run, making.continued(prompt), prompt.sample_rate)
 
 
 def _is_recording(text: str) -> bool:
@@ -196,6 +182,15 @@ def check_stdout(output: str | None, as_json: bool) -> None:
         raise InputError("--json and the sound cannot share stdout; name a file with -o.")
     if typer.get_text_stream("stdout").isatty():
         raise InputError("a terminal cannot play WAV bytes; send them on (-o - | player) or name a file with -o.")
+
+
+def _check_candidates(jobs: Sequence[Job], entry: Entry) -> None:
+    for recipe in (job.recipe for job in jobs):
+        if recipe.candidates > 1 and not recipe.prompt:
+            raise InputError("candidates are told apart by the text they answer; leave out --candidates.")
+        if recipe.candidates > 1 and not entry.scored:
+            name = entry.card.name
+            raise InputError(f"{name} has no scorer to choose among {recipe.candidates} candidates; ask for 1.")
 
 
 def common_settings(
@@ -236,7 +231,7 @@ def like_job(
     extra = [option for name, option in given.items() if name not in BESIDE_LIKE]
     if extra:
         raise InputError(f"--like takes everything from {like}; leave out {', '.join(extra)}.")
-    recipe = _recipe_of(like)
+    recipe = making.recipe_of(like)
     if recipe.kind != kind:
         raise InputError(f"{like} was made by audiolm {recipe.kind}; use `audiolm {recipe.kind} --like` for it.")
     if recipe.source_hash != source_hash:
@@ -269,15 +264,6 @@ def _is_given(ctx: typer.Context, name: str) -> bool:
     return source is not None and source.name == "COMMANDLINE" and ctx.params[name] not in (None, [], ())
 
 
-def _recipe_of(path: Path) -> Recipe:
-    from audiogen_cli.data import audio
-
-    recipe = from_comment(audio.info(path).comment)
-    if recipe is None:
-        raise InputError(f"{path} does not say how it was made; give a file that audiolm generate has written.")
-    return recipe
-
-
 def read_recording(path: Path) -> tuple[Audio, options.BitDepth, str]:
     """The recording, the bit depth that keeps it as it is, and twelve hex digits of its file."""
     from audiogen_cli.data import audio
@@ -285,117 +271,3 @@ def read_recording(path: Path) -> tuple[Audio, options.BitDepth, str]:
     sound = audio.read(path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
     return sound, _DEPTHS.get(audio.info(path).subtype, "16"), digest
-
-
-def _sampling(recipe: Recipe) -> Sampling:
-    from audiogen_cli.models.decoding import Sampling
-
-    return Sampling(recipe.temperature, recipe.top_k, recipe.top_p, recipe.guidance)
-
-
-def _generated(model: Model, jobs: Sequence[Job]) -> Generator[Progress, None, list[Tensor]]:
-    recipes = [job.recipe for job in jobs]
-    same = recipes[0]
-    prompts, seeds = [recipe.prompt or None for recipe in recipes], [recipe.seed for recipe in recipes]
-    how = (_sampling(same), same.normalize, same.fade, same.extend_stride)
-    return _pipeline(model).generate(model, prompts, same.seconds, seeds, *how)
-
-
-def _pipeline(model: Any) -> Any:
-    """The module whose `generate` and `continue_audio` are this model's."""
-    from audiogen_cli.pipelines import audiolm
-    from audiogen_cli.pipelines import generate as plain
-
-    return audiolm if isinstance(model, audiolm.AudioLM) else plain
-
-
-def _loaded(entry: Entry, run: Run) -> Any:
-    if not entry.staged:
-        return catalog.load(entry, run.device, run.dtype)
-    from audiogen_cli.pipelines import audiolm
-
-    return audiolm.load(entry.folder, catalog.resolve_device(run.device), entry.card.domain, entry.card.lanes)
-
-
-def _continued(prompt: Audio) -> Maker:
-    def make(model: Model, jobs: Sequence[Job]) -> Generator[Progress, None, list[Tensor]]:
-        same, seeds = jobs[0].recipe, [job.recipe.seed for job in jobs]
-        how, stride = _sampling(same), same.extend_stride
-        return _pipeline(model).continue_audio(model, *prompt, same.prompt, same.seconds, seeds, how, same.fade, stride)
-
-    return make
-
-
-def _carry_out(jobs: list[Job], entry: Entry, run: Run, make: Maker, sample_rate: int | None = None) -> None:
-    """Makes and writes what is not there yet, batch by batch, so that what is done is safe."""
-    device = catalog.resolve_device(run.device)
-    dtype = catalog.resolve_dtype(run.dtype, device)
-    jobs = [job._replace(recipe=dataclasses.replace(job.recipe, device=device, dtype=dtype)) for job in jobs]
-    if run.resume and not run.force:
-        jobs = _missing(jobs, run)
-    if not jobs:
-        return
-    watch = console.Stopwatch()
-    with console.waiting(f"loading {entry.card.name}"):
-        model = _loaded(entry, run)
-    made, loaded = 0.0, watch.seconds
-    for batch in requests.batches(jobs, max(requests.TOGETHER, entry.card.lanes)):
-        for job, sound in zip(batch, watched(make(model, batch), batch), strict=True):
-            write(job, sound, sample_rate or model.sample_rate, run)
-            made += job.recipe.seconds
-    seeds = f"seed {jobs[0].recipe.seed}" + (f" to {jobs[-1].recipe.seed}" if len(jobs) > 1 else "")
-    spent = watch.seconds - loaded
-    pace = f"{made / spent:.1f} times real time"
-    console.say(f"{seeds}: {made:.1f} s of sound in {spent:.1f} s, {pace}, after {loaded:.1f} s of loading")
-
-
-def _missing(jobs: list[Job], run: Run) -> list[Job]:
-    """The jobs whose file is not there; one that is there must have been made the same way."""
-    missing = []
-    for job in jobs:
-        if job.path is None or not job.path.exists():
-            missing.append(job)
-            continue
-        if _recipe_of(job.path) != job.recipe:
-            raise InputError(f"{job.path} is there, but was made otherwise; overwrite it with --force, or choose -o.")
-        _report(job, run)
-    if len(missing) < len(jobs):
-        console.say(f"{len(jobs) - len(missing)} of {len(jobs)} sounds are there already.")
-    return missing
-
-
-def watched(steps: Generator[Progress, None, T], jobs: Sequence[Job]) -> T:
-    """Runs a pipeline to its end behind a progress bar."""
-    total = sum(job.recipe.seconds for job in jobs)
-    watch = console.Stopwatch()
-    with console.progress(jobs[0].recipe.prompt, total) as show:
-        while True:
-            try:
-                step = next(steps)
-            except StopIteration as stop:
-                made: T = stop.value
-                return made
-            done = total * step.done_frames / max(step.total_frames, 1)
-            show(done, watch.pace(done))
-
-
-def write(job: Job, sound: Tensor, sample_rate: int, run: Run) -> None:
-    """The picture first: a sound that is there has its picture."""
-    from audiogen_cli.data import audio, image
-
-    recipe = job.recipe
-    if job.path is None:
-        console.result_bytes(audio.encode(sound, sample_rate, recipe.bit_depth, recipe.format, to_comment(recipe)))
-        return
-    if run.spectrogram and job.picture:
-        image.write_spectrogram(job.picture, sound, sample_rate, run.force or run.resume)
-    audio.write(job.path, sound, sample_rate, recipe.bit_depth, recipe.format, to_comment(recipe), run.force)
-    _report(job, run)
-
-
-def _report(job: Job, run: Run) -> None:
-    if run.as_json:
-        picture = {"spectrogram": str(job.picture)} if run.spectrogram else {}
-        console.result_json({"path": str(job.path)} | picture | to_dict(job.recipe))
-    else:
-        console.result(str(job.path))

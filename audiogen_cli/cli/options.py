@@ -9,7 +9,15 @@ from typing import Annotated
 import typer
 
 from audiogen_cli.hub.catalog import DEFAULT_MODEL, Device, Dtype, Padding
-from audiogen_cli.pipelines.recipe import MAX_SECONDS, MAX_SEED, MIN_SECONDS, BitDepth, Format, Normalization
+from audiogen_cli.pipelines.recipe import (
+    MAX_CANDIDATES,
+    MAX_SECONDS,
+    MAX_SEED,
+    MIN_SECONDS,
+    BitDepth,
+    Format,
+    Normalization,
+)
 
 __all__ = ["BitDepth", "Device", "Dtype", "Format", "Normalization"]
 
@@ -113,6 +121,16 @@ Variations = Annotated[
         "-n", "--variations", min=1, max=1000, help="How many of each, with seeds counting up.", rich_help_panel=_WHAT
     ),
 ]
+Candidates = Annotated[
+    int | None,
+    typer.Option(
+        "--candidates",
+        min=1,
+        max=MAX_CANDIDATES,
+        help="Draw so many sounds for each, and keep the one that answers its text best. (Default: the model's.)",
+        rich_help_panel=_HOW,
+    ),
+]
 Like = Annotated[
     Path | None,
     typer.Option(
@@ -124,8 +142,8 @@ Prompts = Annotated[
     typer.Option(
         "--prompts",
         metavar="FILE",
-        help="Many prompts: CSV or JSONL (prompt, and if you like seed and seconds), or one prompt a line. Files that "
-        "are there already are kept, so a run that was stopped goes on. Seeds start at 0.",
+        help="Many prompts: CSV or JSONL (prompt, and if you like seed, seconds and candidates), or a prompt a line. "
+        "Files that are there already are kept, so a run that was stopped goes on. Seeds start at 0.",
         rich_help_panel=_WHAT,
     ),
 ]

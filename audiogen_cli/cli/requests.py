@@ -32,6 +32,7 @@ class Row:
     prompt: str
     seed: int | None = None
     seconds: float | None = None
+    candidates: int | None = None
 
 
 class Request(NamedTuple):
@@ -41,6 +42,7 @@ class Request(NamedTuple):
     prompt: str
     seed: int
     seconds: float
+    candidates: int
 
 
 class Destination(NamedTuple):
@@ -65,7 +67,7 @@ class Job(NamedTuple):
 
 @dataclass(frozen=True)
 class Settings:
-    """What all sounds of one run share: a Recipe without its prompt, seed and seconds."""
+    """What all sounds of one run share: a Recipe without its prompt, seed, seconds and candidates."""
 
     kind: Kind
     guidance: float
@@ -111,7 +113,9 @@ def read_prompts(path: Path) -> list[Row]:
     return rows
 
 
-def expand(rows: Sequence[Row], seconds: float, seed: int, variations: int, stem: str | None = None) -> list[Request]:
+def expand(
+    rows: Sequence[Row], seconds: float, seed: int, variations: int, stem: str | None = None, candidates: int = 1
+) -> list[Request]:
     """Each row `variations` times, with seeds that count up; a prompt that comes again counts on."""
     requests, used = [], Counter[str]()
     for row in rows:
@@ -119,7 +123,8 @@ def expand(rows: Sequence[Row], seconds: float, seed: int, variations: int, stem
         first = row.seed if row.seed is not None else seed + used[name] * variations
         used[name] += 1
         length = row.seconds if row.seconds is not None else seconds
-        requests += [Request(name, row.prompt, first + i, length) for i in range(variations)]
+        drawn = row.candidates if row.candidates is not None else candidates
+        requests += [Request(name, row.prompt, first + i, length, drawn) for i in range(variations)]
     return requests
 
 
@@ -159,7 +164,9 @@ def plan(requests: Sequence[Request], place: Destination, settings: Settings) ->
     jobs, taken = [], set[str]()
     for request in requests:
         try:
-            recipe = Recipe(prompt=request.prompt, seed=request.seed, seconds=request.seconds, **vars(settings))
+            own = request._asdict()
+            del own["stem"]
+            recipe = Recipe(**own, **vars(settings))
         except ValueError as error:
             raise InputError(str(error)) from error
         name = place.name or _free_name(f"{request.stem}-{request.seed}", f".{place.format}", taken)
@@ -179,10 +186,15 @@ def check_places(jobs: Sequence[Job], force: bool, pictures: bool, may_exist: bo
 
 
 def batches(jobs: Sequence[Job], size: int) -> Iterator[list[Job]]:
-    """Neighbours of equal length, at most `size` at a time."""
+    """Neighbours of equal length and candidates, of these at most `size` at a time, but one job at least."""
+
+    def kind(job: Job) -> tuple[float, int]:
+        return job.recipe.seconds, job.recipe.candidates
+
     batch: list[Job] = []
     for job in jobs:
-        if batch and (len(batch) == size or job.recipe.seconds != batch[0].recipe.seconds):
+        full = (len(batch) + 1) * job.recipe.candidates > size
+        if batch and (full or kind(job) != kind(batch[0])):
             yield batch
             batch = []
         batch.append(job)
@@ -235,7 +247,7 @@ def _csv_rows(text: str, path: Path) -> Iterator[tuple[int, dict[str, object]]]:
     reader = csv.DictReader(text.splitlines())
     for record in reader:
         data = _known_columns(record, path, reader.line_num)
-        for key, kind in (("seed", int), ("seconds", float)):
+        for key, kind in (("seed", int), ("seconds", float), ("candidates", int)):
             if data.get(key) in (None, ""):
                 data.pop(key, None)
                 continue
@@ -249,8 +261,9 @@ def _csv_rows(text: str, path: Path) -> Iterator[tuple[int, dict[str, object]]]:
 
 
 def _known_columns(record: dict[str, object], path: Path, line: int) -> dict[str, object]:
-    """The prompt under whichever of its names, seed and seconds; other columns are the user's own business."""
+    """The prompt under whichever of its names, and what else a Row has; other columns are the user's own business."""
     prompt = next((record[name] for name in _PROMPT_COLUMNS if record.get(name) is not None), None)
     if prompt is None:
         raise InputError(f"{path}, line {line}: there is no 'prompt'; name the column or key so.")
-    return {"prompt": prompt} | {key: record[key] for key in ("seed", "seconds") if record.get(key) is not None}
+    own = ("seed", "seconds", "candidates")
+    return {"prompt": prompt} | {key: record[key] for key in own if record.get(key) is not None}

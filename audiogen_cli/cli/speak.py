@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from audiogen_cli.cli import console, generate, options, requests
-from audiogen_cli.cli.generate import Chosen, Run
+from audiogen_cli.cli import console, generate, making, options, requests
+from audiogen_cli.cli.generate import Chosen
+from audiogen_cli.cli.making import Run
 from audiogen_cli.cli.models import find
 from audiogen_cli.cli.requests import Job, Row
 from audiogen_cli.errors import InputError
@@ -125,6 +126,7 @@ def _carry_out(jobs: list[Job], entry: Entry, run: Run, voice: Audio | None) -> 
     """Speaks and writes; ends the program with 1 when the speech went wrong."""
     from audiogen_cli.data import audio
     from audiogen_cli.models.decoding import Sampling
+    from audiogen_cli.pipelines import candidates
     from audiogen_cli.pipelines.speak import Request, Speaker
 
     [job], watch, device = jobs, console.Stopwatch(), catalog.resolve_device(run.device)
@@ -137,14 +139,14 @@ def _carry_out(jobs: list[Job], entry: Entry, run: Run, voice: Audio | None) -> 
         waveform = audio.resample(waveform, voice.sample_rate, speaker.sample_rate)
     how = Sampling(recipe.temperature, recipe.top_k, recipe.top_p)
     request = Request(recipe.prompt, recipe.seed, waveform, recipe.transcript or "", how, recipe.tries or _TRIES)
-    spoken = generate.watched(speaker.speak(request), [job])
+    spoken = making.watched(speaker.speak(request), [job])
     sound = audio.normalize(spoken.waveform, speaker.sample_rate, recipe.normalize)
     sound = audio.fade(sound, speaker.sample_rate, recipe.fade)
     seconds = sound.shape[1] / speaker.sample_rate
     known = dataclasses.replace(
         recipe, seconds=min(max(round(seconds, 3), MIN_SECONDS), MAX_SECONDS), trouble=spoken.trouble or None
     )
-    generate.write(job._replace(recipe=known), sound, speaker.sample_rate, run)
+    making.write(job._replace(recipe=known), candidates.Chosen(sound), speaker.sample_rate, run)
     tried = "1 try" if spoken.tries == 1 else f"{spoken.tries} tries"
     spent = watch.seconds - loaded
     console.say(f"seed {recipe.seed}, {tried}: {seconds:.1f} s in {spent:.1f} s, after {loaded:.1f} s of loading")

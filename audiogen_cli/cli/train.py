@@ -1,4 +1,4 @@
-"""audiolm train codec | lm | entropy"""
+"""audiolm train codec | lm | entropy | clap"""
 
 from __future__ import annotations
 
@@ -51,6 +51,9 @@ Licence = Annotated[str, typer.Option(help="Of the data, kept in the checkpoint.
 CodecFolder = Annotated[
     Path | None, typer.Option("--codec", metavar="FOLDER", help="A codec trained here. (Default: the model's.)")
 ]
+TextFolder = Annotated[
+    Path | None, typer.Option("--text", metavar="FOLDER", help="A T5 encoder. (Default: the model's.)")
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,12 +90,12 @@ class Run:
         found: R = dataclasses.replace(plan, loop=dataclasses.replace(plan.loop, **said))
         return found
 
-    def read(self, clips: Sequence[Clip], like: Codec) -> TrainingData:
-        """The recordings, as the codec wants them."""
+    def read(self, clips: Sequence[Clip], sample_rate: int, channels: int) -> TrainingData:
+        """The recordings, as the model wants them."""
         from audiogen_cli.training import data as training_data
 
         with console.waiting("reading the recordings"):
-            return training_data.load(clips, like.sample_rate, like.channels)
+            return training_data.load(clips, sample_rate, channels)
 
     def source(self, clips: Sequence[Clip]) -> dict[str, Any]:
         """What a checkpoint says of its data."""
@@ -157,7 +160,7 @@ def codec(run: Run, preset: Preset = None) -> None:
     plan = run.plan(CodecRecipe, PRESETS[preset] if preset else None)
     begun: Codec | None = checkpoint.load(run.start) if run.start else None  # type: ignore[assignment]
     model = begun or plan.build()
-    sets = run.read(clips, model)
+    sets = run.read(clips, model.sample_rate, model.channels)
     pieces = validation_pieces(sets.valid.recordings, model.sample_rate)
     run.train(CodecTask(plan, sets.train.recordings, pieces, run.source(sets.train.clips), model), plan)
 
@@ -171,9 +174,7 @@ def lm(
     from_tokens: Annotated[
         bool, typer.Option("--tokens", help="Learn from the codes that `audiolm prepare` wrote, not from the sound.")
     ] = False,
-    text_folder: Annotated[
-        Path | None, typer.Option("--text", metavar="FOLDER", help="A T5 encoder. (Default: the model's.)")
-    ] = None,
+    text_folder: TextFolder = None,
 ) -> None:
     """Train a language model on captioned recordings, on the codes of a codec and the text encoder of a model.
 
@@ -198,7 +199,7 @@ def lm(
     if from_tokens:
         examples, validation = training.token_sources(plan, Tokens(run.data))
     else:
-        sets = run.read(clips, base)
+        sets = run.read(clips, base.sample_rate, base.channels)
         clips = sets.train.clips
         examples, validation = training.example_sources(plan, base, sets)
     run.train(training.LMTask(plan, base, text, examples, validation, run.source(clips), begun, folders), plan)
@@ -219,10 +220,42 @@ def entropy(run: Run, model: options.ModelName = options.MODEL, codec_folder: Co
     base: Any = checkpoint.load(codec_folder or catalog.find(model).folder / "codec", expect=checkpoint.CODECS)
     plan = training.fitted(run.plan(training.EntropyRecipe), base)
     begun: Any = checkpoint.load(run.start, expect=("entropy-lm",)) if run.start else None
-    sets = run.read(clips, base)
+    sets = run.read(clips, base.sample_rate, base.channels)
     with console.waiting("encoding the recordings"):
         known, held_out = (training.encode(base, subset.recordings) for subset in sets)
     run.train(training.EntropyTask(plan, known, held_out, run.source(sets.train.clips), begun), plan)
+
+
+@app.command()
+@with_run
+def clap(
+    run: Run,
+    codec_folder: Annotated[
+        Path | None,
+        typer.Option("--codec", metavar="FOLDER", help="Some sounds are heard through it. (Default: none are.)"),
+    ] = None,
+    text_folder: TextFolder = None,
+    model: options.ModelName = options.MODEL,
+) -> None:
+    """Train a scorer that says how well a sound answers a text, on captioned recordings.
+
+    As the folder `clap` of a model it chooses among candidates (audiolm generate --candidates); it hears texts by the
+    encoder of that model. Written as it goes: log.jsonl, checkpoints, and model/. Stopped, it goes on with --resume.
+    """
+    clips = run.clips()
+    from audiogen_cli.conditioners.text import T5Conditioner
+    from audiogen_cli.hub import catalog, checkpoint
+    from audiogen_cli.training import clap as training
+
+    with console.waiting("loading the text encoder"):
+        text = T5Conditioner.load(text_folder or catalog.find(model).folder / "text", "cpu")
+        base: Any = checkpoint.load(codec_folder, expect=checkpoint.CODECS) if codec_folder else None
+    plan = training.fitted(run.plan(training.CLAPRecipe), text, base)
+    begun: Any = checkpoint.load(run.start, expect=("clap",)) if run.start else None
+    sets = run.read(clips, plan.model.sample_rate, 1)
+    with console.waiting("preparing what it will be asked"):
+        pool, questions = training.sources(plan, sets, text, base)
+    run.train(training.CLAPTask(plan, pool, questions, run.source(sets.train.clips), begun), plan)
 
 
 def _smoothed(reports: Iterator[Report], keep: float = 0.95) -> Iterator[Report]:

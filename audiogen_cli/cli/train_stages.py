@@ -15,6 +15,7 @@ from audiogen_cli.cli.train import Data, Licence, Run, Tiers, app, with_run
 from audiogen_cli.data.files import check_output
 from audiogen_cli.errors import InputError, OutputError
 from audiogen_cli.hub import catalog
+from audiogen_cli.hub.card import ModelCard
 
 if TYPE_CHECKING:
     from audiogen_cli.training.stage_data import Tokenizers
@@ -160,7 +161,7 @@ def join(
     beside = output.with_name(output.name + ".beside")
     shutil.rmtree(beside, ignore_errors=True)
     stages.save(beside, parts)
-    card = catalog.ModelCard(output.name, "AudioLM", licence, domain=domain)
+    card = ModelCard(output.name, "AudioLM", licence, domain=domain)
     (beside / "model.json").write_text(json.dumps(dataclasses.asdict(card), indent=2) + "\n", encoding="utf-8")
     beside.rename(output)
     console.result(str(output))

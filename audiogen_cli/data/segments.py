@@ -71,10 +71,11 @@ PLAIN = SegmentConfig(mix_probability=0.0, pitch_semitones=0.0, level_db=(-20.0,
 
 
 class Example(NamedTuple):
-    """waveform: float32 [1, N], its peak below 1."""
+    """waveform: float32 [1, N], its peak below 1. keys: the classes (captions.class_key) that are heard in it."""
 
     waveform: Tensor
     caption: str
+    keys: tuple[str, ...]
 
 
 class _Sound(NamedTuple):
@@ -122,16 +123,16 @@ class Segments(torch.utils.data.Dataset[Example]):
         if rng.random() < self.config.mix_probability and (second := self._draw_other(first, rng)) is not None:
             return self.pair(first, second, rng.random() < self.config.sequence_probability, rng)
         sound = self._render(first, self.config.samples, rng)
-        return self._example(sound.samples, self._worded(sound.part, rng), rng)
+        return self._example(sound.samples, self._worded(sound.part, rng), (self.keys[first],), rng)
 
     def pair(self, first: int, second: int, following: bool, rng: Generator) -> Example:
         """Two recordings by index, at once or one after the other."""
         samples, caption = (self._follow if following else self._mix)(first, second, rng)
-        return self._example(samples, caption, rng)
+        return self._example(samples, caption, (self.keys[first], self.keys[second]), rng)
 
-    def _example(self, samples: np.ndarray, caption: str, rng: Generator) -> Example:
+    def _example(self, samples: np.ndarray, caption: str, keys: tuple[str, ...], rng: Generator) -> Example:
         samples = leveled(samples, rng.uniform(*self.config.level_db), self.config.sample_rate)
-        return Example(torch.from_numpy(samples.astype(np.float32))[None], caption)
+        return Example(torch.from_numpy(samples.astype(np.float32))[None], caption, keys)
 
     def _worded(self, part: Part, rng: Generator) -> str:
         return captions.widen(part.caption, rng, part.times) if self.config.widen else part.caption

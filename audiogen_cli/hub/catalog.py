@@ -3,6 +3,7 @@
     folder/model.json                  what a person needs to know, and the sampling it sounds best with (ModelCard)
     folder/codec, folder/lm            checkpoints (hub/checkpoint.py)
     folder/text                        the text encoder (conditioners/text.py)
+    folder/clap                        if it is there: the scorer that chooses among candidates, a checkpoint
 
 An AudioLM has other parts (hub/stages.py): codec, encoder, semantic, coarse, and where they are needed fine and text. A
 VALL-E (models/valle.py) has two: codec and valle.
@@ -20,7 +21,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,6 +29,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from audiogen_cli.config import from_dict, nearest
 from audiogen_cli.errors import ConfigError, InputError, ModelError
 from audiogen_cli.hub import download
+from audiogen_cli.hub.card import ModelCard, SamplingDefaults
 from audiogen_cli.hub.known import KNOWN, Facts, of_repo
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
     from audiogen_cli.conditioners.text import T5Conditioner
     from audiogen_cli.hub.foreign import Layout, Parts
+    from audiogen_cli.models.clap import CLAP
     from audiogen_cli.models.codec import Codec
     from audiogen_cli.models.decoding import Sampling
     from audiogen_cli.models.lm import LM
@@ -47,46 +50,11 @@ Getter = Callable[[str, str | None], Path]  # a repository and a revision -> its
 
 DEFAULT_MODEL = "sounds-small"
 PARTS = ("codec", "lm", "text")
+SCORER = "clap"
 STAGED_PARTS = ("codec", "encoder", "semantic", "coarse")
 SPEAKING_PARTS = ("codec", "valle")
 _PACKAGE = Path(__file__).resolve().parents[1]
 SHELVES = (_PACKAGE / "weights", _PACKAGE.parent / "weights")
-
-
-@dataclass(frozen=True)
-class SamplingDefaults:
-    """What models/decoding.Sampling holds, here without torch."""
-
-    temperature: float = 1.0
-    top_k: int = 250
-    top_p: float = 0.0
-    guidance: float = 3.0
-
-
-@dataclass(frozen=True)
-class ModelCard:
-    """model.json. window_seconds: None is the language model's own; lanes: of models/decoding.decode.
-
-    domain: of an AudioLM, which decides the temperatures of its stages (pipelines/audiolm.py).
-    seconds: how much to make when nobody says; extend_stride: the new seconds of a hop of sound beyond the window, None
-    is half of it.
-    """
-
-    name: str
-    description: str = ""
-    licence: str = "unknown"
-    sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
-    window_seconds: float | None = None
-    lanes: int = 1
-    seconds: float = 5.0
-    extend_stride: float | None = None
-    domain: Literal["speech", "music"] = "speech"
-
-    def __post_init__(self) -> None:
-        if self.seconds <= 0 or (self.extend_stride is not None and self.extend_stride <= 0):
-            raise ValueError("seconds and extend_stride must be positive; correct them.")
-        if self.lanes < 1 or (self.window_seconds is not None and self.window_seconds <= 0):
-            raise ValueError("lanes and window_seconds must be positive; correct them.")
 
 
 @dataclass(frozen=True)
@@ -112,6 +80,11 @@ class Entry:
         """Whether this is a VALL-E."""
         return self.layout is None and _parts_of(self.folder) == SPEAKING_PARTS
 
+    @property
+    def scored(self) -> bool:
+        """Whether there is a scorer that can choose among candidates."""
+        return self.layout is None and not self.staged and not self.speaks and (self.folder / SCORER).is_dir()
+
     @cached_property
     def hash(self) -> str:
         """Twelve hex digits over everything that decides how the model sounds: the parts' files, lanes and window."""
@@ -121,7 +94,7 @@ class Entry:
         if self.layout is not None:
             return self._foreign_hash(decisive)
         digest = hashlib.sha256(json.dumps(decisive).encode())
-        parts = {*_parts_of(self.folder), "text"} | ({"drafts", "fine"} if self.staged else set())
+        parts = {*_parts_of(self.folder), "text"} | ({"drafts", "fine"} if self.staged else {SCORER})
         for path in sorted(path for part in parts for path in (self.folder / part).rglob("*") if path.is_file()):
             digest.update(path.relative_to(self.folder).as_posix().encode() + b"\0")
             with open(path, "rb") as file:
@@ -147,6 +120,7 @@ class Model:
     codec: Codec
     lm: LM
     text: T5Conditioner
+    scored: bool = False
 
     @property
     def licence(self) -> str:
@@ -167,6 +141,24 @@ class Model:
         from audiogen_cli.models.decoding import Sampling
 
         return Sampling(**dataclasses.asdict(self.card.sampling))
+
+    @cached_property
+    def clap(self) -> CLAP | None:
+        """The scorer, on the CPU in float32, read when it is first asked for; None where there is none.
+
+        Raises ModelError when it was trained with another text encoder.
+        """
+        if not self.scored:
+            return None
+        from audiogen_cli.hub import checkpoint
+
+        clap: Any = checkpoint.load(self.folder / SCORER, "cpu", expect=("clap",))
+        if clap.config.text_fingerprint != self.text.fingerprint:
+            raise ModelError(
+                f"{self.folder}: the scorer reads texts by encoder {clap.config.text_fingerprint or 'unknown'}, and "
+                f"the one there is {self.text.fingerprint}; put the scorer beside the encoder that it was trained with."
+            )
+        return clap
 
 
 def bundled() -> dict[str, Entry]:
@@ -250,7 +242,8 @@ def load(
 def load_as(entry: Entry, place: str, dtype: torch.dtype | None, padding: Padding = "audiocraft") -> Model:
     """`load` with everything resolved; a dtype of None keeps the language model's own."""
     codec, lm, text = _parts(entry, place, dtype, padding)
-    model = Model(entry.card.name, entry.folder, entry.hash, entry.card, codec.to(place), lm.to(place), text)
+    parts = (codec.to(place), lm.to(place), text)
+    model = Model(entry.card.name, entry.folder, entry.hash, entry.card, *parts, scored=entry.scored)
     _check_fit(model)
     return model
 
@@ -369,9 +362,13 @@ def _entry(folder: Path) -> Entry:
     if not path.exists():
         return Entry(folder, ModelCard(folder.resolve().name))
     try:
-        return Entry(folder, from_dict(ModelCard, json.loads(path.read_text(encoding="utf-8")), where=str(path)))
+        card = from_dict(ModelCard, json.loads(path.read_text(encoding="utf-8")), where=str(path))
     except (OSError, ValueError, ConfigError) as error:
         raise ModelError(f"cannot use {path}: {error}") from error
+    entry = Entry(folder, card)
+    if card.candidates > 1 and not entry.scored:
+        raise ModelError(f"{path} asks for candidates, but there is no scorer; add the folder {SCORER}, or ask for 1.")
+    return entry
 
 
 def _check_fit(model: Model) -> None:

@@ -23,6 +23,7 @@ from audiogen_cli.errors import CheckpointError, OutputError
 from audiogen_cli.hub.soundstream import SoundStream
 from audiogen_cli.hub.tables import WEIGHTS, Safetensors, fill, only_for_training
 from audiogen_cli.models.audiolm import Stage, StageConfig
+from audiogen_cli.models.clap import CLAP, CLAPConfig
 from audiogen_cli.models.codec import Codec
 from audiogen_cli.models.depth import DepthConfig, DepthStage
 from audiogen_cli.models.encodec import Encodec, EncodecConfig, StereoEncodec
@@ -37,6 +38,7 @@ from audiogen_cli.ops.skeleton import skeleton
 FORMAT = 1
 
 KINDS: dict[str, tuple[type[Any], type[nn.Module]]] = {
+    "clap": (CLAPConfig, CLAP),
     "depth": (DepthConfig, DepthStage),
     "encodec": (EncodecConfig, Encodec),
     "encodec-stereo": (EncodecConfig, StereoEncodec),

@@ -27,7 +27,7 @@ from audiogen_cli.errors import CheckpointError, ModelError, OutputError
 
 NAME = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 _AUDIOCRAFT = ("compression_state_dict.bin", "state_dict.bin")
-_OURS = re.compile(r"(codec|lm|text)/[\w.-]+\.(json|safetensors)")
+_OURS = re.compile(r"(codec|lm|text|clap)/[\w.-]+\.(json|safetensors)")
 _SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
 _INDEX = "model.safetensors.index.json"
 _WEIGHTS = "model.safetensors"

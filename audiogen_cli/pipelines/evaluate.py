@@ -96,15 +96,16 @@ def evaluate(
     seconds: float = 5.0,
     sampling: Sampling | None = None,
     extent: Extent | None = None,
+    candidates: int | None = None,
 ) -> Generator[Progress, None, Report]:
-    """The same report for the same arguments on the same machine; sampling None is the model's own.
+    """The same report for the same arguments on the same machine; sampling and candidates None are the model's own.
 
     Raises InputError when there are no prompts, or a prompt names a class that the tagger does not know.
     """
     if not prompts:
         raise InputError("there are no prompts to evaluate; give at least one.")
     extent = extent or Extent()
-    setup = Setup(model, tagger, num_seeds, seconds, sampling or model.sampling)
+    setup = Setup(model, tagger, num_seeds, seconds, sampling or model.sampling, candidates)
     listener = Listener(setup, prompts)
     sounds = yield from setup.answers([prompt.text for prompt in prompts], "generating")  # P * num_seeds of [N]
     heard = yield from _hear(setup, listener, recordings)
@@ -197,6 +198,7 @@ def _about(setup: Setup) -> dict[str, Any]:
         "model_hash": setup.model.hash,
         "version": __version__,
         "sampling": dataclasses.asdict(setup.sampling),
+        "candidates": setup.candidates or setup.model.card.candidates,
         "seeds": setup.num_seeds,
         "seconds": setup.seconds,
         "tagger_hash": setup.tagger.hash,

@@ -26,6 +26,7 @@ from audiogen_cli.data import audio
 from audiogen_cli.errors import AudioError, InputError
 from audiogen_cli.hub.catalog import Model
 from audiogen_cli.models.decoding import Sampling, decode
+from audiogen_cli.pipelines.candidates import Chosen, best, candidate_seed, count_for
 from audiogen_cli.pipelines.recipe import check_prompt
 
 T = TypeVar("T")
@@ -53,24 +54,51 @@ def generate(
     fade: float = 0.01,
     stride_seconds: float | None = None,
     keep_padding: bool = False,
+    candidates: int | None = None,
 ) -> Generator[Progress, None, list[Tensor]]:
     """One sound per prompt and seed. Yields Progress; returns waveforms [C, N] on the CPU at the model's rate.
 
-    A prompt of None is no text at all. sampling, stride_seconds: None is the model's own. With
+    A prompt of None is no text at all. sampling, stride_seconds, candidates: None is the model's own. With
     normalize "none" and fade 0 the decoder's samples come as they are. keep_padding: hear each text padded to the
     longest one, as AudioCraft does with a batch; without, each is made as AudioCraft makes it alone
-    (models/decoding.decode). Raises InputError when the prompts or numbers cannot be used.
+    (models/decoding.decode). candidates: so many sounds are made for each that is returned, the one that answers its
+    prompt best (pipelines/candidates.py). Raises InputError when the prompts or numbers cannot be used.
     """
+    how = (sampling, normalize, fade, stride_seconds, keep_padding, candidates)
+    chosen = yield from choose(model, prompts, seconds, seeds, *how)
+    return [sound.waveform for sound in chosen]
+
+
+def choose(
+    model: Model,
+    prompts: Sequence[str | None],
+    seconds: float,
+    seeds: Sequence[int],
+    sampling: Sampling | None = None,
+    normalize: audio.Normalization = "loudness",
+    fade: float = 0.01,
+    stride_seconds: float | None = None,
+    keep_padding: bool = False,
+    candidates: int | None = None,
+) -> Generator[Progress, None, list[Chosen]]:
+    """`generate` with the scores of the sounds that were chosen."""
     check(prompts, seconds, seeds)
+    counts = [count_for(model, prompt, candidates) for prompt in prompts]
+    drawn = [candidate_seed(seed, k) for seed, count in zip(seeds, counts, strict=True) for k in range(count)]
+    texts = [prompt for prompt, count in zip(prompts, counts, strict=True) for _ in range(count)]
     num_samples = round(seconds * model.sample_rate)
     num_frames = model.codec.num_frames(num_samples)
-    nothing = torch.empty(len(seeds), model.lm.config.num_codebooks, 0, dtype=torch.int64)
+    nothing = torch.empty(len(drawn), model.lm.config.num_codebooks, 0, dtype=torch.int64)
     how = (sampling or model.sampling, stride_seconds, keep_padding)
-    steps = _codes(model, hear(model, prompts), nothing, num_frames, seeds, *how)
-    codes = yield from _mapped(steps, lambda done: Progress(done, num_frames, len(seeds)))
-    sounds = [waveform[:, :num_samples] for waveform in _sound(model, codes)]
-    sounds = [audio.normalize(waveform, model.sample_rate, normalize) for waveform in sounds]
-    return [audio.fade(waveform, model.sample_rate, fade) for waveform in sounds]
+    steps = _codes(model, hear(model, texts), nothing, num_frames, drawn, *how)
+    codes = yield from _mapped(steps, lambda done: Progress(done, num_frames, len(drawn)))
+    chosen = []
+    for prompt, own in zip(prompts, codes.split(counts), strict=True):
+        sounds = [waveform[:, :num_samples] for waveform in _sound(model, own)]
+        waveform, score = best(model, prompt, sounds)
+        waveform = audio.fade(audio.normalize(waveform, model.sample_rate, normalize), model.sample_rate, fade)
+        chosen.append(Chosen(waveform, score))
+    return chosen
 
 
 def continue_audio(

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -66,13 +66,14 @@ class Take(NamedTuple):
 
 @dataclass(frozen=True)
 class Setup:
-    """How the model is asked, and who listens."""
+    """How the model is asked, and who listens. candidates: of pipelines.generate."""
 
     model: Model
     tagger: Tagger
     num_seeds: int
     seconds: float
     sampling: Sampling
+    candidates: int | None = None
 
     def answers(self, texts: Sequence[str], stage: str) -> Generator[Progress, None, list[Tensor]]:
         """`num_seeds` sounds of each text in turn; as `sounds`."""
@@ -81,7 +82,8 @@ class Setup:
 
     def sounds(self, texts: Sequence[str], seeds: Sequence[int], stage: str) -> Generator[Progress, None, list[Tensor]]:
         """The decoder's own samples, mono [N] at 16 kHz, one sound for each text and its seed."""
-        steps = generate(self.model, texts, self.seconds, seeds, self.sampling, normalize="none", fade=0.0)
+        raw: dict[str, Any] = {"normalize": "none", "fade": 0.0, "candidates": self.candidates}
+        steps = generate(self.model, texts, self.seconds, seeds, self.sampling, **raw)
         while True:
             try:
                 state = next(steps)

@@ -21,13 +21,15 @@ Normalization = Literal["peak", "loudness", "none"]
 MAX_PROMPT = 1_000  # characters
 MIN_SECONDS, MAX_SECONDS = 0.1, 600.0
 MAX_SEED = 2**32 - 1
+MAX_CANDIDATES = 64
 
 
 @dataclass(frozen=True)
 class Recipe:
     """prompt: "" is none. seconds: of new sound. extend_stride: the new seconds of a hop beyond the model's window,
     None is half of that. source, source_hash: the name and content of the recording that was continued, or whose voice
-    speaks; transcript: what that says. tries: how often speech was tried at most; trouble: what is wrong with it."""
+    speaks; transcript: what that says. tries: how often speech was tried at most; trouble: what is wrong with it.
+    candidates: how many sounds this one is the best of."""
 
     kind: Kind
     prompt: str
@@ -52,6 +54,7 @@ class Recipe:
     transcript: str | None = None
     tries: int | None = None
     trouble: str | None = None
+    candidates: int = 1
 
     def __post_init__(self) -> None:
         check_prompt(self.prompt, empty=True)
@@ -59,6 +62,8 @@ class Recipe:
             raise ValueError(f"seconds must lie between {MIN_SECONDS:g} and {MAX_SECONDS:g}, not {self.seconds:g}.")
         if not 0 <= self.seed <= MAX_SEED:
             raise ValueError(f"the seed must lie between 0 and {MAX_SEED}, not {self.seed}.")
+        if not 1 <= self.candidates <= MAX_CANDIDATES:
+            raise ValueError(f"the candidates must number between 1 and {MAX_CANDIDATES}, not {self.candidates}.")
         if self.extend_stride is not None and not 0 < self.extend_stride <= MAX_SECONDS:
             raise ValueError(f"the stride must lie above 0 and up to {MAX_SECONDS:g} s, not {self.extend_stride:g}.")
         if not all(math.isfinite(value) for value in (self.guidance, self.temperature, self.top_p, self.fade)):

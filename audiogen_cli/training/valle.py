@@ -28,7 +28,8 @@ from audiogen_cli.conditioners.symbols import Kind, Symbols
 from audiogen_cli.data import audio, image
 from audiogen_cli.data.manifest import Clip
 from audiogen_cli.errors import InputError
-from audiogen_cli.hub import catalog, checkpoint
+from audiogen_cli.hub import checkpoint
+from audiogen_cli.hub.card import ModelCard, SamplingDefaults
 from audiogen_cli.models.audiolm import padded
 from audiogen_cli.models.codec import Codec
 from audiogen_cli.models.decoding import Sampling, finish
@@ -37,7 +38,7 @@ from audiogen_cli.models.valle_decoding import Utterance, speak
 from audiogen_cli.training.loop import ExponentialAverage, LoopConfig, adamw
 from audiogen_cli.training.stage_data import VALIDATION_SOUNDS
 
-SAMPLING = catalog.SamplingDefaults(temperature=1.0, top_k=0, top_p=0.9, guidance=1.0)
+SAMPLING = SamplingDefaults(temperature=1.0, top_k=0, top_p=0.9, guidance=1.0)
 _UNVOICED = 0.1  # the share of examples whose voice is not heard beforehand
 
 
@@ -268,7 +269,7 @@ class VallETask:
             shutil.copytree(self.folder, folder / "codec.partial", dirs_exist_ok=True)
             (folder / "codec.partial").rename(folder / "codec")
         licence = str(self.source.get("licence") or "unknown")
-        card = catalog.ModelCard(folder.resolve().parent.name, "speech from text", licence, SAMPLING)
+        card = ModelCard(folder.resolve().parent.name, "speech from text", licence, SAMPLING)
         (folder / "model.json").write_text(json.dumps(dataclasses.asdict(card), indent=2) + "\n", encoding="utf-8")
 
     @property

@@ -232,7 +232,7 @@ def test_too_little_memory_is_one_sentence(refused: Refused, monkeypatch: pytest
     def greedy(*_: object, **__: object) -> None:
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr(pipeline, "generate", greedy)
+    monkeypatch.setattr(pipeline, "choose", greedy)
     assert "not enough memory" in refused("generate", "rain", exit_code=1)
 
 

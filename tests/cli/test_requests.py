@@ -68,3 +68,14 @@ def test_batches_hold_neighbours_of_equal_length() -> None:
     jobs = requests.plan(expand(rows, 1.0, 0, 1), place, settings)
     batches = [[job.recipe.prompt for job in batch] for batch in requests.batches(jobs, 2)]
     assert batches == [["a"], ["b"], ["c", "d"], ["e"]]
+
+
+def test_a_batch_holds_so_many_candidates_but_one_job_at_least() -> None:
+    place = requests.Destination(None, None, "wav")
+    settings = requests.Settings(
+        "generate", 3.0, 1.0, 250, 0.0, "none", 0.0, "wav", "16", "m", "h", "cpu", "float32", "0"
+    )
+    rows = [Row("a"), Row("b"), Row("c"), Row("d", candidates=8), Row("e", candidates=9), Row("f", candidates=1)]
+    jobs = requests.plan(expand(rows, 1.0, 0, 1, candidates=3), place, settings)
+    batches = [[job.recipe.prompt for job in batch] for batch in requests.batches(jobs, 8)]
+    assert batches == [["a", "b"], ["c"], ["d"], ["e"], ["f"]]

@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -88,6 +89,26 @@ workers = 0
 """
 
 
+CLAP_RECIPE = """
+[model]
+n_fft = 256
+hop_length = 160
+num_mels = 16
+channels = [4, 8]
+hidden_dim = 8
+dim = 8
+[training]
+pool = 6
+fewest_codebooks = 2
+[segments]
+seconds = 0.4
+[loop]
+steps = 2
+batch_size = 3
+workers = 0
+"""
+
+
 @pytest.fixture
 def sounds(tmp_path: Path) -> Path:
     folder = tmp_path / "sounds"
@@ -115,6 +136,22 @@ def test_a_codec_then_a_language_model_then_a_sound(
     result = audiolm("generate", "rain", "--seconds", "0.4", "--model", "l/model", "-o", "out.wav", "--seed", "1")
     assert result.exit_code == 0, result.output
     assert audio.info("out.wav").seconds == pytest.approx(0.4)
+
+
+def test_a_scorer_beside_a_model_chooses_among_candidates(
+    audiolm: Callable[..., Result], sounds: Path, tiny_model: Path
+) -> None:
+    Path("clap.toml").write_text(CLAP_RECIPE)
+    data = ("--data", sounds, "--text", tiny_model / "text", "--codec", tiny_model / "codec")
+    result = audiolm("train", "clap", *data, "-o", "c", "--recipe", "clap.toml")
+    assert result.exit_code == 0, result.output
+    assert result.stdout == "c/model\n" and "step 2: top1" in result.stderr
+    shutil.copytree(tiny_model, "model")
+    shutil.copytree("c/model", "model/clap")
+    made = audiolm("generate", "rain", "--model", "model", "--candidates", 2, "--seconds", 0.3, "-o", "rain.wav")
+    assert made.exit_code == 0, made.output
+    other = audiolm("train", "clap", *data[:4], "--codec", "c/model", "-o", "d")
+    assert other.exit_code == 4 and "kind 'clap'" in other.stderr
 
 
 def test_an_entropy_model_of_any_codec(audiolm: Callable[..., Result], sounds: Path, tiny_model: Path) -> None:

@@ -47,7 +47,7 @@ def test_an_example_is_a_function_of_seed_epoch_and_index():
 def test_every_example_fills_the_window_below_one_and_can_be_heard():
     data = Segments(recordings(), LABELS, CONFIG)
     for index in range(150):
-        waveform, caption = data[index]
+        waveform, caption, _ = data[index]
         assert waveform.shape == (1, 32_000) and waveform.dtype == torch.float32 and caption
         assert waveform.isfinite().all() and waveform.abs().max() <= 0.951
         assert -45 < decibel(active_rms(waveform[0].numpy(), RATE)) < -8
@@ -60,7 +60,7 @@ def test_mixtures_hold_both_sounds_at_the_signal_to_noise_ratio_asked_for():
     data = Segments(tones, ["a low tone", "a high tone"], config)
     ratios = []
     for index in range(60):
-        waveform, caption = data[index]
+        waveform, caption, _ = data[index]
         if " and " not in caption:  # drew the same class eight times
             continue
         spectrum = torch.fft.rfft(waveform[0]).abs()  # bins of 0.5 Hz
@@ -74,14 +74,14 @@ def test_a_sequence_holds_one_sound_and_then_the_other():
     tones = [torch.tensor(0.3 * np.sin(2 * np.pi * f * t)).float()[None] for f in (440, 2000)]
     config = SegmentConfig(seconds=2.0, mix_probability=1.0, sequence_probability=1.0, pitch_semitones=0.0, widen=False)
     data = Segments(tones, ["a low tone", "a high tone"], config)
-    waveform, caption = next(e for e in (data[i] for i in range(20)) if e.caption == "a low tone then a high tone")
+    waveform, _, keys = next(e for e in (data[i] for i in range(20)) if e.caption == "a low tone then a high tone")
     start, end = (torch.fft.rfft(part[0]).abs().argmax() / 0.7 for part in (waveform[:, :11200], waveform[:, -11200:]))
-    assert abs(start - 440) < 3 and abs(end - 2000) < 3, caption
+    assert abs(start - 440) < 3 and abs(end - 2000) < 3 and keys == ("low tone", "high tone")
 
 
 def test_a_plain_example_is_the_recording_itself():
     data = Segments(recordings()[3:4], LABELS[3:4], PLAIN)
-    waveform, caption = data[0]
+    waveform, caption, _ = data[0]
     assert caption == "a man speaking" and waveform.shape == (1, 80_000)
     found = torch.nonzero(waveform[0]).flatten()
     piece = waveform[0, found[0] : found[0] + 28_000]

@@ -11,6 +11,7 @@ import pytest
 
 from audiogen_cli.errors import CheckpointError, InputError, ModelError
 from audiogen_cli.hub import catalog
+from audiogen_cli.hub.card import ModelCard
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def test_a_loaded_model_has_all_its_parts(tiny_model: Path) -> None:
 
 def test_a_folder_without_a_card_takes_its_own_name(copy: Path) -> None:
     (copy / "model.json").unlink()
-    assert catalog.find(copy).card == catalog.ModelCard("copy")
+    assert catalog.find(copy).card == ModelCard("copy")
 
 
 def test_the_hash_names_what_decides_the_sound(tiny_model: Path, copy: Path) -> None:
@@ -79,6 +80,27 @@ def test_the_hash_names_what_decides_the_sound(tiny_model: Path, copy: Path) -> 
     weights = copy / "lm" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
     assert catalog.find(copy).hash != original
+
+
+def test_a_scorer_is_a_part_that_may_be_there(tiny_model: Path, scored_model: Path) -> None:
+    plain, scored = catalog.load(tiny_model), catalog.load(scored_model)
+    assert plain.clap is None and scored.clap is not None and scored.clap is scored.clap
+    assert plain.hash != scored.hash
+    assert (catalog.find(tiny_model).scored, catalog.find(scored_model).scored) == (False, True)
+
+
+def test_a_scorer_of_another_text_encoder_is_refused(scored_model: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(scored_model, tmp_path / "other")
+    edit(folder / "clap" / "config.json", lambda header: header["config"].update(text_fingerprint="0123456789ab"))
+    model = catalog.load(folder)
+    with pytest.raises(ModelError, match="reads texts by encoder 0123456789ab"):
+        _ = model.clap
+
+
+def test_candidates_without_a_scorer_are_refused(copy: Path) -> None:
+    edit(copy / "model.json", lambda card: card.update(candidates=4))
+    with pytest.raises(ModelError, match="no scorer"):
+        catalog.find(copy)
 
 
 def test_a_language_model_of_another_codec_is_refused(copy: Path) -> None:

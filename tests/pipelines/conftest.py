@@ -81,7 +81,8 @@ def asked(monkeypatch: pytest.MonkeyPatch, sounding: Callable[..., Tensor]) -> S
 
     monkeypatch.setattr(listening, "generate", generate)
     lm = SimpleNamespace(config=SimpleNamespace(num_codebooks=1))
-    model = SimpleNamespace(name="tiny", hash="0", sample_rate=RATE, codec=NoCodec(), lm=lm, sampling=Sampling())
+    about = {"name": "tiny", "hash": "0", "sample_rate": RATE, "card": SimpleNamespace(candidates=1)}
+    model = SimpleNamespace(**about, codec=NoCodec(), lm=lm, sampling=Sampling())
     return Setup(model, Oracle(), num_seeds=2, seconds=1.0, sampling=Sampling())  # type: ignore[arg-type]
 
 

@@ -17,7 +17,8 @@ from audiogen_cli.config import load_toml
 from audiogen_cli.data import audio
 from audiogen_cli.data.manifest import Clip
 from audiogen_cli.errors import InputError
-from audiogen_cli.hub import catalog, checkpoint
+from audiogen_cli.hub import checkpoint
+from audiogen_cli.hub.card import ModelCard
 from audiogen_cli.models.valle import VallE, VallEConfig, valle_loss
 from audiogen_cli.training.loop import LoopConfig, train
 from audiogen_cli.training.stage_data import Sound
@@ -78,7 +79,7 @@ def test_training_leaves_a_model_that_loads_and_samples_that_can_be_heard(tmp_pa
     assert abs(found[0] - math.log(V)) < 0.7
     loaded = checkpoint.load(tmp_path / "model" / "valle", expect=("valle",))
     assert isinstance(loaded, VallE) and loaded.config.pace.usual == 2.0
-    card = catalog.ModelCard(**json.loads((tmp_path / "model/model.json").read_text()))
+    card = ModelCard(**json.loads((tmp_path / "model/model.json").read_text()))
     assert card.name == tmp_path.name
     folder = tmp_path / "samples/step-00000004"
     assert audio.info(folder / "1.wav").sample_rate == 8_000 and (folder / "1.png").is_file()

@@ -1,0 +1,75 @@
+"""The best of several: the first is the sound that there was, the choice is the scorer's, the batch decides nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from audiogen_cli.errors import InputError
+from audiogen_cli.hub import catalog
+from audiogen_cli.hub.catalog import Model
+from audiogen_cli.models.decoding import finish
+from audiogen_cli.pipelines.candidates import best, candidate_seed
+from audiogen_cli.pipelines.generate import choose, generate
+
+PROMPTS, SEEDS = ["rain", "a dog barking"], [3, 4]
+
+
+@pytest.fixture(scope="module")
+def model(scored_model: Path) -> Model:
+    return catalog.load(scored_model)
+
+
+def test_the_first_candidate_is_the_sound_itself_and_the_others_are_others() -> None:
+    assert candidate_seed(7, 0) == 7
+    seeds = [candidate_seed(seed, number) for seed in range(50) for number in range(1, 50)]
+    assert len(set(seeds)) == len(seeds) and max(seeds) < 2**63
+    assert candidate_seed(7, 1) == candidate_seed(7, 1)
+
+
+def test_one_candidate_is_what_there_was(model: Model, tiny_model: Path) -> None:
+    plain = finish(generate(catalog.load(tiny_model), PROMPTS, 0.5, SEEDS))
+    one = finish(generate(model, PROMPTS, 0.5, SEEDS, candidates=1))
+    assert all(torch.equal(a, b) for a, b in zip(plain, one, strict=True))
+
+
+def test_of_all_the_one_with_the_highest_score_is_kept(model: Model) -> None:
+    raw = {"normalize": "none", "fade": 0.0}
+    [chosen] = finish(choose(model, ["rain"], 0.5, [3], candidates=5, **raw))  # type: ignore[arg-type]
+    assert model.clap is not None
+    every = [finish(generate(model, ["rain"], 0.5, [candidate_seed(3, k)], **raw))[0] for k in range(5)]  # type: ignore[arg-type]
+    scores = [model.clap.score(sound[0], model.text(["rain"])) for sound in every]
+    assert chosen.score == pytest.approx(max(scores), abs=1e-6) and len(set(scores)) == 5
+    assert torch.equal(chosen.waveform, every[scores.index(max(scores))])
+
+
+def test_more_candidates_never_score_lower(model: Model) -> None:
+    scores = [finish(choose(model, ["rain"], 0.5, [3], candidates=count))[0].score or -2.0 for count in (2, 4, 8)]
+    assert scores == sorted(scores)
+
+
+def test_a_batch_is_its_items_to_the_bit(model: Model) -> None:
+    together = finish(choose(model, PROMPTS, 0.5, SEEDS, candidates=3))
+    for prompt, seed, chosen in zip(PROMPTS, SEEDS, together, strict=True):
+        [alone] = finish(choose(model, [prompt], 0.5, [seed], candidates=3))
+        assert alone.score == pytest.approx(chosen.score, abs=1e-6)
+        assert torch.equal(alone.waveform, chosen.waveform)
+
+
+def test_without_a_text_there_is_nothing_to_choose_by(model: Model) -> None:
+    nothing, rain = finish(choose(model, [None, "rain"], 0.3, [1, 1], candidates=2))
+    assert nothing.score is None and rain.score is not None
+
+
+def test_one_waveform_is_its_own_best(model: Model) -> None:
+    assert best(model, "rain", [torch.zeros(1, 800)]).score is None
+
+
+def test_numbers_that_cannot_be_are_refused(model: Model, tiny_model: Path) -> None:
+    for count in (0, 65):
+        with pytest.raises(InputError, match="between 1 and 64"):
+            finish(generate(model, ["rain"], 0.3, [1], candidates=count))
+    with pytest.raises(InputError, match="no scorer"):
+        finish(generate(catalog.load(tiny_model), ["rain"], 0.3, [1], candidates=2))
