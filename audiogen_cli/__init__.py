@@ -26,8 +26,10 @@ if TYPE_CHECKING:
         SemanticTransformer,
     )
     from audiogen_cli.models.streaming import decode_blocks, encode_blocks
+    from audiogen_cli.models.valle import VallE, VallEConfig
     from audiogen_cli.pipelines.audiolm import AudioLM
     from audiogen_cli.pipelines.generate import continue_audio, generate
+    from audiogen_cli.pipelines.speak import Speaker
     from audiogen_cli.training.audiolm_trainers import (
         CoarseTransformerTrainer,
         FineTransformerTrainer,
@@ -54,6 +56,9 @@ __all__ = [
     "SemanticTransformerTrainer",
     "SoundStream",
     "SoundStreamTrainer",
+    "Speaker",
+    "VallE",
+    "VallEConfig",
     "__version__",
     "continue_audio",
     "decode_blocks",
@@ -81,6 +86,9 @@ _HOMES = {
     "SemanticTransformerTrainer": "audiogen_cli.training.audiolm_trainers",
     "SoundStream": "audiogen_cli.training.soundstream_losses",
     "SoundStreamTrainer": "audiogen_cli.training.soundstream",
+    "Speaker": "audiogen_cli.pipelines.speak",
+    "VallE": "audiogen_cli.models.valle",
+    "VallEConfig": "audiogen_cli.models.valle",
     "continue_audio": "audiogen_cli.pipelines.generate",
     "decode_blocks": "audiogen_cli.models.streaming",
     "encode_blocks": "audiogen_cli.models.streaming",

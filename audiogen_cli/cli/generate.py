@@ -12,7 +12,7 @@ import typer
 
 from audiogen_cli import __version__
 from audiogen_cli.cli import console, making, options, requests
-from audiogen_cli.cli.making import Maker, Run
+from audiogen_cli.cli.making import Run
 from audiogen_cli.cli.models import find
 from audiogen_cli.cli.requests import Job, Row
 from audiogen_cli.errors import InputError, ModelError
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from audiogen_cli.data.audio import Audio
     from audiogen_cli.hub.catalog import Entry
 
-BESIDE_LIKE = {"like", "output", "force", "spectrogram", "as_json", "model", "device", "dtype", "recording"}
+BESIDE_LIKE = {"like", "output", "force", "spectrogram", "as_json", "model", "device", "dtype", "recording", "voice"}
 _DEPTHS: dict[str, options.BitDepth] = {"PCM_24": "24", "PCM_32": "float", "FLOAT": "float", "DOUBLE": "float"}
 
 
@@ -77,15 +77,15 @@ def generate(
         return
     run = Run(device, dtype, force, spectrogram, as_json, resume=prompts is not None)
     if like is not None:
-        _make_like(ctx, like, output, run, "generate", making.generated)
+        making.carry_out(*like_job(ctx, like, output, run, "generate"), making.generated)
         return
     rows = _rows(text or [], prompts, unconditional)
     count = len(rows) * variations
     place = requests.destination(output, count, file_format)
-    _check_stdout(output, as_json)
+    check_stdout(output, as_json)
     entry = find(model)
     chosen = Chosen(extend_stride, guidance, temperature, top_k, top_p)
-    settings = _settings("generate", entry, model, chosen, normalize, fade, place.format, bit_depth or "16")
+    settings = common_settings("generate", entry, model, chosen, normalize, fade, place.format, bit_depth or "16")
     seed = seed if seed is not None else 0 if prompts else requests.random_seed()
     drawn = candidates or (1 if unconditional else entry.card.candidates)
     length = seconds or entry.card.seconds
@@ -125,18 +125,19 @@ def continue_(
     follow.
     """
     run = Run(device, dtype, force, spectrogram, as_json)
-    _check_stdout(output, as_json)
+    check_stdout(output, as_json)
     if like is not None:
-        prompt, _, digest = _read_recording(recording)
-        _make_like(ctx, like, output, run, "continue", making.continued(prompt), (digest, prompt.sample_rate))
+        prompt, _, digest = read_recording(recording)
+        job = like_job(ctx, like, output, run, "continue", digest)
+        making.carry_out(*job, making.continued(prompt), prompt.sample_rate)
         return
-    _check_texts([text], empty=True)
+    check_texts([text], empty=True)
     place = requests.destination(output, variations, file_format)
     entry = find(model)
-    prompt, depth, digest = _read_recording(recording)
+    prompt, depth, digest = read_recording(recording)
     depth = bit_depth or ("24" if depth == "float" and place.format == "flac" else depth)
     chosen = Chosen(extend_stride, guidance, temperature, top_k, top_p)
-    settings = _settings("continue", entry, model, chosen, "none", fade, place.format, depth)
+    settings = common_settings("continue", entry, model, chosen, "none", fade, place.format, depth)
     settings = dataclasses.replace(settings, source=recording.name, source_hash=digest)
     first = requests.random_seed() if seed is None else seed
     stem = requests.continued_stem(recording.name)
@@ -162,11 +163,11 @@ def _rows(texts: Sequence[str], prompts: Path | None, unconditional: bool) -> li
         return requests.read_prompts(prompts)
     if not texts:
         raise InputError('say what to make, for example audiolm generate "dog barking in rain".')
-    _check_texts(texts)
+    check_texts(texts)
     return [Row(text) for text in texts]
 
 
-def _check_texts(texts: Sequence[str], empty: bool = False) -> None:
+def check_texts(texts: Sequence[str], empty: bool = False) -> None:
     try:
         for text in texts:
             check_prompt(text, empty)
@@ -174,7 +175,7 @@ def _check_texts(texts: Sequence[str], empty: bool = False) -> None:
         raise InputError(str(error)) from error
 
 
-def _check_stdout(output: str | None, as_json: bool) -> None:
+def check_stdout(output: str | None, as_json: bool) -> None:
     if output != requests.STDOUT:
         return
     if as_json:
@@ -192,7 +193,7 @@ def _check_candidates(jobs: Sequence[Job], entry: Entry) -> None:
             raise InputError(f"{name} has no scorer to choose among {recipe.candidates} candidates; ask for 1.")
 
 
-def _settings(
+def common_settings(
     kind: Kind,
     entry: Entry,
     model: str,
@@ -202,6 +203,9 @@ def _settings(
     file_format: options.Format,
     bit_depth: options.BitDepth,
 ) -> requests.Settings:
+    if entry.speaks != (kind == "speak"):
+        other = "speak" if entry.speaks else "generate"
+        raise ModelError(f"{entry.card.name} is not made for this; use `audiolm {other}`, or name another model.")
     own = dataclasses.asdict(entry.card.sampling) | {"extend_stride": entry.card.extend_stride}
     drawn = own | {name: value for name, value in chosen._asdict().items() if value is not None}
     return requests.Settings(
@@ -219,16 +223,10 @@ def _settings(
     )
 
 
-def _make_like(
-    ctx: typer.Context,
-    like: Path,
-    output: str | None,
-    run: Run,
-    kind: Kind,
-    make: Maker,
-    source: tuple[str | None, int | None] = (None, None),
-) -> None:
-    """One job with another file's recipe; `source`: the hash and the sample rate of the recording to go on from."""
+def like_job(
+    ctx: typer.Context, like: Path, output: str | None, run: Run, kind: Kind, source_hash: str | None = None
+) -> tuple[list[Job], Entry, Run]:
+    """One job with another file's recipe; `source_hash`: of the recording that goes with it."""
     given = {str(param.name): param.opts[0] for param in ctx.command.params if _is_given(ctx, str(param.name))}
     extra = [option for name, option in given.items() if name not in BESIDE_LIKE]
     if extra:
@@ -236,18 +234,19 @@ def _make_like(
     recipe = making.recipe_of(like)
     if recipe.kind != kind:
         raise InputError(f"{like} was made by audiolm {recipe.kind}; use `audiolm {recipe.kind} --like` for it.")
-    if recipe.source_hash != source[0]:
-        raise InputError(f"{like} goes on from another recording than this one; give {recipe.source}.")
+    if recipe.source_hash != source_hash:
+        raise InputError(f"{like} was made with another recording than this one; give {recipe.source or 'none'}.")
     entry = find(ctx.params["model"] if "model" in given else recipe.model)
     _check_same_program(like, recipe, entry)
     place = requests.destination(output, 1, recipe.format)
-    stem = requests.continued_stem(recipe.source) if recipe.source else requests.slug(recipe.prompt)
+    goes_on = recipe.source is not None and kind == "continue"
+    stem = requests.continued_stem(recipe.source or "") if goes_on else requests.slug(recipe.prompt)
     name = place.name or f"{stem}-{recipe.seed}.{recipe.format}"
     job = Job(dataclasses.replace(recipe, version=__version__), place.folder and place.folder / name)
     requests.check_places([job], run.force, run.spectrogram)
     device: Any = run.device if "device" in given else recipe.device
     dtype: Any = run.dtype if "dtype" in given else recipe.dtype
-    making.carry_out([job], entry, run._replace(device=device, dtype=dtype), make, source[1])
+    return [job], entry, run._replace(device=device, dtype=dtype)
 
 
 def _check_same_program(like: Path, recipe: Recipe, entry: Entry) -> None:
@@ -265,7 +264,7 @@ def _is_given(ctx: typer.Context, name: str) -> bool:
     return source is not None and source.name == "COMMANDLINE" and ctx.params[name] not in (None, [], ())
 
 
-def _read_recording(path: Path) -> tuple[Audio, options.BitDepth, str]:
+def read_recording(path: Path) -> tuple[Audio, options.BitDepth, str]:
     """The recording, the bit depth that keeps it as it is, and twelve hex digits of its file."""
     from audiogen_cli.data import audio
 

@@ -12,7 +12,7 @@ import typer
 import typer.core
 
 from audiogen_cli import __version__
-from audiogen_cli.cli import codec, console, dataset, evaluate_codec, generate, info, models, train_stages
+from audiogen_cli.cli import codec, console, dataset, evaluate_codec, generate, info, models, speak, train_stages
 from audiogen_cli.errors import AudiolmError
 
 INTERRUPTED, BROKEN_PIPE = 130, 141
@@ -110,6 +110,7 @@ def root(
 _USE, _LEARN = "Make sound", "Train your own"
 app.command("generate", rich_help_panel=_USE)(generate.generate)
 app.command("continue", rich_help_panel=_USE)(generate.continue_)
+app.command("speak", rich_help_panel=_USE)(speak.speak)
 app.command("compress", rich_help_panel=_USE)(codec.compress)
 app.command("decompress", rich_help_panel=_USE)(codec.decompress)
 app.command("info", rich_help_panel=_USE)(info.info)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from audiogen_cli.cli import console, requests
 from audiogen_cli.cli.requests import Job
@@ -35,6 +35,7 @@ class Run(NamedTuple):
     resume: bool = False
 
 
+T = TypeVar("T")
 Steps = Generator["Progress", None, "list[Chosen]"]
 Maker = Callable[["Model", Sequence[Job]], Steps]
 
@@ -111,8 +112,8 @@ def carry_out(jobs: list[Job], entry: Entry, run: Run, make: Maker, sample_rate:
         model = _loaded(entry, run)
     made, loaded = 0.0, watch.seconds
     for batch in requests.batches(jobs, max(requests.TOGETHER, entry.card.lanes)):
-        for job, sound in zip(batch, _watched(make(model, batch), batch), strict=True):
-            _write(job, sound, sample_rate or model.sample_rate, run)
+        for job, sound in zip(batch, watched(make(model, batch), batch), strict=True):
+            write(job, sound, sample_rate or model.sample_rate, run)
             made += job.recipe.seconds
     seeds = f"seed {jobs[0].recipe.seed}" + (f" to {jobs[-1].recipe.seed}" if len(jobs) > 1 else "")
     spent = watch.seconds - loaded
@@ -135,7 +136,7 @@ def _missing(jobs: list[Job], run: Run) -> list[Job]:
     return missing
 
 
-def _watched(steps: Steps, jobs: Sequence[Job]) -> list[Chosen]:
+def watched(steps: Generator[Progress, None, T], jobs: Sequence[Job]) -> T:
     """Runs a pipeline to its end behind a progress bar."""
     total = sum(job.recipe.seconds for job in jobs)
     watch = console.Stopwatch()
@@ -144,13 +145,13 @@ def _watched(steps: Steps, jobs: Sequence[Job]) -> list[Chosen]:
             try:
                 step = next(steps)
             except StopIteration as stop:
-                sounds: list[Chosen] = stop.value
-                return sounds
+                made: T = stop.value
+                return made
             done = total * step.done_frames / max(step.total_frames, 1)
             show(done, watch.pace(done))
 
 
-def _write(job: Job, chosen: Chosen, sample_rate: int, run: Run) -> None:
+def write(job: Job, chosen: Chosen, sample_rate: int, run: Run) -> None:
     """The picture first: a sound that is there has its picture."""
     from audiogen_cli.data import audio, image
 

@@ -86,6 +86,8 @@ class Settings:
     source: str | None = None
     source_hash: str | None = None
     extend_stride: float | None = None
+    transcript: str | None = None
+    tries: int | None = None
 
 
 def read_prompts(path: Path) -> list[Row]:

@@ -1,4 +1,4 @@
-"""audiolm train kmeans | semantic | coarse | fine | depth | join: the parts of an AudioLM, one after the other."""
+"""audiolm train kmeans | semantic | coarse | fine | depth | join: the parts of an AudioLM; and valle, which speaks."""
 
 from __future__ import annotations
 
@@ -163,6 +163,41 @@ def join(
     (beside / "model.json").write_text(json.dumps(dataclasses.asdict(card), indent=2) + "\n", encoding="utf-8")
     beside.rename(output)
     console.result(str(output))
+
+
+@app.command()
+@with_run
+def valle(run: Run, codec: CodecFolder = None, from_tokens: FromTokens = False) -> None:
+    """Train a VALL-E, which speaks a text in the voice of a recording, on recordings whose captions are transcripts.
+
+    Written as it goes: log.jsonl, held-out texts as it says them, checkpoints, and model/, which `audiolm speak` takes.
+    """
+    clips = run.clips()
+    from audiogen_cli.data.manifest import select
+    from audiogen_cli.hub import checkpoint
+    from audiogen_cli.models.valle import VallE
+    from audiogen_cli.training import stage_data
+    from audiogen_cli.training import valle as training
+
+    plan, folder = run.plan(training.VallERecipe), _codec_folder(codec)
+    clips = stage_data.measured(clips, run.data)
+    with console.waiting("loading the codec"):
+        parts = _parts(None, folder)
+    own: Any = parts.codec
+    sounds: Any = [stage_data.FolderSounds(select(clips, split), parts) for split in ("train", "valid")]
+    if from_tokens:
+        sounds = [stage_data.TokenSounds(run.data, parts, split) for split in ("train", "valid")]
+    known, held = training.divided(sounds[0], sounds[1], plan.model.window_seconds)
+    begun: Any = (
+        checkpoint.load(run.start, expect=("valle",))
+        if run.start
+        else VallE(training.configured(plan.model, known.clips, own))
+    )
+    symbols, count = begun.config.symbols, begun.config.num_codebooks
+    train, few = training.Utterances(known, symbols, count), training.Utterances(held, symbols, count)
+    with console.waiting("listening to the held-out recordings"):
+        task = training.VallETask(begun, plan, own, train, few, folder, run.source(train.clips))
+    run.train(task, plan)
 
 
 def _trained(folder: Path) -> Any:

@@ -7,7 +7,7 @@
     folder/clap                        if it is there: the scorer that chooses among candidates, a checkpoint
 
 A codec may stand alone beside its card. An AudioLM has other parts (hub/stages.py): codec, encoder, semantic, coarse,
-and where they are needed fine and text.
+and where they are needed fine and text. A VALL-E (models/valle.py) has two: codec and valle.
 
 Bundled models lie in `weights/`: inside the installed package, or at the root of a clone. Finding and hashing one of
 them imports no torch; only `load` does. Any other name is a short name of hub/known.py or `owner/name[@revision]` on
@@ -55,6 +55,7 @@ PARTS = ("codec", "lm", "text")
 PLANNING_PARTS = ("outline", "planner")
 SCORER = "clap"
 STAGED_PARTS = ("codec", "encoder", "semantic", "coarse")
+SPEAKING_PARTS = ("codec", "valle")
 _PACKAGE = Path(__file__).resolve().parents[1]
 SHELVES = (_PACKAGE / "weights", _PACKAGE.parent / "weights")
 
@@ -75,7 +76,7 @@ class Entry:
     @property
     def is_codec(self) -> bool:
         """Whether this is a codec alone."""
-        return self.layout is None and _is_codec(self.folder)
+        return self.layout is None and _parts_of(self.folder) == PARTS[:1]
 
     @property
     def staged(self) -> bool:
@@ -83,9 +84,14 @@ class Entry:
         return self.layout is None and _is_staged(self.folder)
 
     @property
+    def speaks(self) -> bool:
+        """Whether this is a VALL-E."""
+        return self.layout is None and _parts_of(self.folder) == SPEAKING_PARTS
+
+    @property
     def scored(self) -> bool:
         """Whether there is a scorer that can choose among candidates."""
-        return self.layout is None and not self.staged and (self.folder / SCORER).is_dir()
+        return self.layout is None and not self.staged and not self.speaks and (self.folder / SCORER).is_dir()
 
     @cached_property
     def hash(self) -> str:
@@ -96,8 +102,8 @@ class Entry:
         if self.layout is not None:
             return self._foreign_hash(decisive)
         digest = hashlib.sha256(json.dumps(decisive).encode())
-        staged = (*STAGED_PARTS, "drafts", "fine", "text")
-        parts = staged if self.staged else (*PARTS, *PLANNING_PARTS, SCORER)
+        optional = {"drafts", "fine"} if self.staged else {*PLANNING_PARTS, SCORER}
+        parts = {*_parts_of(self.folder), "text"} | optional
         for path in sorted(path for part in parts for path in (self.folder / part).rglob("*") if path.is_file()):
             digest.update(path.relative_to(self.folder).as_posix().encode() + b"\0")
             with open(path, "rb") as file:
@@ -251,6 +257,8 @@ def load(
         raise ModelError(f"{entry.card.name} is a codec and speaks no language; name another model.")
     if entry.staged:
         raise ModelError(f"{entry.folder} is an AudioLM; load it with pipelines.audiolm.load, or use the command line.")
+    if entry.speaks:
+        raise ModelError(f"{entry.folder} is a VALL-E; load it with Speaker.load, or use `audiolm speak`.")
     place = resolve_device(device)
     return load_as(entry, place, torch_dtype(dtype, place), padding)
 
@@ -303,7 +311,9 @@ def _shelved() -> dict[str, Path]:
 
 def _any_entry(folder: Path, name: str, get: Getter, repo: str | None = None) -> Entry:
     """A folder of any layout; `get` finds what a foreign one only names."""
-    if (folder / "model.json").is_file() or any((folder / part).is_dir() for part in PARTS + STAGED_PARTS):
+    if (folder / "model.json").is_file() or any(
+        (folder / part).is_dir() for part in PARTS + STAGED_PARTS + SPEAKING_PARTS
+    ):
         return _entry(folder)
     from audiogen_cli.hub import foreign
 
@@ -375,12 +385,18 @@ def _is_staged(folder: Path) -> bool:
     return not (folder / "lm").is_dir() and any((folder / part).is_dir() for part in STAGED_PARTS[1:])
 
 
-def _is_codec(folder: Path) -> bool:
-    return (folder / "model.json").is_file() and {part for part in PARTS if (folder / part).is_dir()} == {"codec"}
+def _parts_of(folder: Path) -> tuple[str, ...]:
+    """The parts that a folder of ours has, or should have."""
+    if (folder / "valle").is_dir():
+        return SPEAKING_PARTS
+    if _is_staged(folder):
+        return STAGED_PARTS
+    alone = (folder / "model.json").is_file() and not any((folder / part).is_dir() for part in PARTS[1:])
+    return PARTS[:1] if alone and (folder / PARTS[0]).is_dir() else PARTS
 
 
 def _entry(folder: Path) -> Entry:
-    parts = ("codec",) if _is_codec(folder) else STAGED_PARTS if _is_staged(folder) else PARTS
+    parts = _parts_of(folder)
     missing = [part for part in parts if not (folder / part).is_dir()]
     if missing:
         raise ModelError(f"{folder} is not a model: it has no folder {' and no '.join(missing)}; add it.")

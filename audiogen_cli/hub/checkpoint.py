@@ -32,6 +32,7 @@ from audiogen_cli.models.lm import LM, LMConfig
 from audiogen_cli.models.outline import Outline, OutlineConfig
 from audiogen_cli.models.soundstream import SoundStreamConfig
 from audiogen_cli.models.spectral import SpectralCodec, SpectralConfig
+from audiogen_cli.models.valle import VallE, VallEConfig
 from audiogen_cli.models.vq_wav2vec import VQWav2Vec, VQWav2VecConfig
 from audiogen_cli.ops.skeleton import skeleton
 
@@ -48,6 +49,7 @@ KINDS: dict[str, tuple[type[Any], type[nn.Module]]] = {
     "soundstream": (SoundStreamConfig, SoundStream),
     "spectral": (SpectralConfig, SpectralCodec),
     "stage": (StageConfig, Stage),
+    "valle": (VallEConfig, VallE),
     "vq-wav2vec": (VQWav2VecConfig, VQWav2Vec),
 }
 STAGES = ("stage", "depth")

@@ -29,6 +29,7 @@ from audiogen_cli.ops.relative import START, Places, RelativeBias
 from audiogen_cli.ops.transformer import Transformer, TransformerConfig, gaussian
 
 PADDING = -1
+_AXES = {"semantic": 0, "text": 0, "acoustic": 1}
 TEXT_DIM = 512
 """The width of the bundled text encoder, FLAN-T5 small."""
 
@@ -41,7 +42,7 @@ class Block:
     time_scale: how many frames of the last block one of its own lasts, where that is known (rotary positions use it).
     """
 
-    axis: Literal["semantic", "acoustic"]
+    axis: Literal["semantic", "text", "acoustic"]
     codebook_size: int
     num_levels: int = 1
     first_level: int = 0
@@ -59,9 +60,11 @@ class StageConfig:
     forget: keys are hidden in training at a rate between 0 and this (forgetful causal masking, 2210.13432).
     unique_consecutive: whether repeated semantic ids are removed; weights trained one way are wrong the other way.
     prefix_weight: of the cross-entropy of the blocks before the last. semantic, codec: whose ids these are.
+    open_prefix: the blocks before the last see all of each other, and not only what comes before; such a prefix is
+    given and cannot be learnt to be said, so that prefix_weight is 0.
     """
 
-    stage: Literal["semantic", "coarse", "fine"]
+    stage: Literal["semantic", "coarse", "fine", "speech"]
     blocks: tuple[Block, ...]
     dim: int
     num_layers: int
@@ -82,6 +85,7 @@ class StageConfig:
     unique_consecutive: bool = True
     prefix_weight: float = 1.0
     window_seconds: float = 10.0
+    open_prefix: bool = False
     semantic: str = ""
     codec: str = ""
 
@@ -91,6 +95,8 @@ class StageConfig:
             raise ValueError(f"dim {self.dim} must give each of {self.num_heads} heads the same even width; change one")
         if not self.blocks or self.num_heads % (self.kv_heads or self.num_heads):
             raise ValueError("a stage needs a block, and num_heads must be a multiple of kv_heads; correct them")
+        if self.open_prefix and self.prefix_weight:
+            raise ValueError("a prefix that sees its own future cannot be predicted; set prefix_weight to 0")
         if any(block.num_levels % block.num_groups or block.first_level % block.num_groups for block in self.blocks):
             raise ValueError("every block must hold as many codebooks of each group; change their number")
 
@@ -226,8 +232,10 @@ class Stage(nn.Module):
         relative = self.relative(query, place).to(x.dtype) if self.config.positions == "relative" else None
         memory = self._memory(condition, keys, x)
         seen = hidden if bool(hidden.any()) else None
-        x = self.out_norm(self.transformer(x, memory, keys, seen, self._rotary(query, x), relative))
-        return list(x.split([len(place.frame) for place in places], dim=1))
+        lengths = [len(place.frame) for place in places]
+        shared = sum(lengths[:-1]) if self.config.open_prefix else 0
+        x = self.out_norm(self.transformer(x, memory, keys, seen, self._rotary(query, x), relative, shared))
+        return list(x.split(lengths, dim=1))
 
     def _embedded(self, piece: Piece) -> Tensor:
         """[B, n (+ 1), D]."""
@@ -245,7 +253,7 @@ class Stage(nn.Module):
     def _places(self, piece: Piece) -> Places:
         block = self.config.blocks[piece.block]
         count = torch.arange(piece.first, piece.first + piece.ids.shape[1], device=piece.ids.device)
-        axis = torch.full_like(count, 0 if block.axis == "semantic" else 1)
+        axis = torch.full_like(count, _AXES[block.axis])
         level = block.first_level + count % block.num_levels
         places = Places(axis, count // block.num_levels, level // block.num_groups, level % block.num_groups)
         zero = count.new_zeros(1)
@@ -259,7 +267,7 @@ class Stage(nn.Module):
         """Start tokens stand at 0, frame t of a block at 1 + t, in frames of the last block."""
         if self.config.positions != "rope":
             return None
-        scale = {0 if block.axis == "semantic" else 1: block.time_scale for block in self.config.blocks}
+        scale = {_AXES[block.axis]: block.time_scale for block in self.config.blocks}
         position = torch.zeros_like(places.frame, dtype=torch.float32)
         for axis, factor in scale.items():
             position = torch.where(places.axis == axis, 1 + places.frame * factor, position)

@@ -40,13 +40,14 @@ def decode(
     sampling: Sampling | None = None,
     *,
     lanes: int = 1,
+    look_back: int = 0,
 ) -> Generator[int, None, list[Tensor]]:
     """Ids [n] of the last block for each item, its prompt first and its end left out. Yields the ids done so far,
     the mean of the items.
 
     condition: of as many rows; None is unconditional. A row stops at its end or at its length, never before something
-    new. `stage` is expected in
-    eval mode, and unflattened prompts are whole frames.
+    new. look_back: see `_renewed`, 0 is off. `stage` is expected in eval mode, and unflattened prompts are whole
+    frames.
     """
     sampling = sampling or Sampling()
     done, made = 0, dict[int, Tensor]()
@@ -54,7 +55,7 @@ def decode(
         filled = rows + rows[-1:] * (-len(rows) % lanes)
         heard = None if condition is None else take(condition, filled, text).to(stage.starts.device)
         group = [items[row] for row in filled]
-        steps = _fill(stage, group, heard, sampling, lanes)
+        steps = _fill(stage, group, heard, sampling, lanes, look_back)
         found = yield from _counted(steps, done, len(rows), len(items))
         made.update(zip(rows, found, strict=False))
         done += group[0].length * len(rows)
@@ -126,7 +127,7 @@ class Reader:
 
 @torch.inference_mode()
 def _fill(
-    stage: Stage, items: Sequence[Item], condition: Condition | None, sampling: Sampling, lanes: int
+    stage: Stage, items: Sequence[Item], condition: Condition | None, sampling: Sampling, lanes: int, look_back: int
 ) -> Generator[int, None, list[Tensor]]:
     ids, length = torch.stack([item.prompt for item in items]).to(stage.starts.device), items[0].length
     if ids.shape[1] >= length:
@@ -137,7 +138,10 @@ def _fill(
     ended = torch.full((len(items),), -1)  # where a row ends, once it has
     while True:
         new = ids.shape[1] - len(items[0].prompt)
-        found = _draw(allowed(stage, logits, ids, new), generators, sampling)
+        likely = allowed(stage, logits, ids, new)
+        found = _draw(likely, generators, sampling)
+        if look_back and sampling.temperature:
+            found = _renewed(found, likely, generators, ids, look_back)
         over = (found.cpu() == stage.config.end) if stage.config.end is not None else torch.zeros(len(items)).bool()
         ended = torch.where(over & (ended < 0), ids.shape[1], ended)
         ids = torch.cat([ids, found.clamp_max(stage.config.target.codebook_size - 1)[:, None]], dim=1)
@@ -166,3 +170,15 @@ def _draw(logits: Tensor, generators: Sequence[torch.Generator], sampling: Sampl
         noise = torch.stack([exponential_noise(logits.shape[1:], generator) for generator in generators])
         noise = noise.to(logits.device)
     return sample(logits, noise, sampling.temperature, sampling.top_k, sampling.top_p)
+
+
+def _renewed(
+    found: Tensor, logits: Tensor, generators: Sequence[torch.Generator], ids: Tensor, look_back: int
+) -> Tensor:
+    """Repetition-aware sampling (VALL-E 2, 2406.05370): an id [B] that makes up more than a tenth of the last
+    `look_back` of ids [B, n] is drawn again, from all that there are and as likely as they are. This leads out of
+    loops."""
+    repeats = 10 * (ids[:, -look_back:] == found[:, None]).sum(dim=1) > look_back
+    for row in repeats.nonzero()[:, 0].tolist():
+        found[row] = _draw(logits[row, None], [generators[row]], Sampling(1.0, 0))[0]
+    return found

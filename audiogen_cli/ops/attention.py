@@ -76,16 +76,19 @@ class Memory:
     bias: Tensor | None
 
 
-def causal_bias(num_queries: int, num_keys: int, like: Tensor, hidden: Tensor | None = None) -> Tensor | None:
+def causal_bias(
+    num_queries: int, num_keys: int, like: Tensor, hidden: Tensor | None = None, shared: int = 0
+) -> Tensor | None:
     """Added to the scores, [B or 1, 1, Q, K]: -inf for the future and for `hidden` [B, K] keys; None for nothing.
 
-    A position always sees itself, so that a row whose keys are all hidden has a finite (and unused) result.
+    The first `shared` keys are nobody's future: all see them. A position always sees itself, so that a row whose keys
+    are all hidden has a finite (and unused) result.
     """
     if num_queries == 1 and hidden is None:
         return None
     query = torch.arange(num_keys - num_queries, num_keys, device=like.device)[:, None]  # [Q, 1], bottom-right aligned
     key = torch.arange(num_keys, device=like.device)
-    masked = (key > query)[None, None]  # [1, 1, Q, K]
+    masked = ((key > query) & (key >= shared))[None, None]  # [1, 1, Q, K]
     if hidden is not None:
         masked = masked | (hidden[:, None, None, :] & (key != query))  # [B, 1, Q, K]
     return like.new_zeros(masked.shape).masked_fill_(masked, -torch.inf)
@@ -125,7 +128,8 @@ class Piece:
     """What all layers share while they read one piece of the sequence.
 
     start: steps in the cache before it. bias: of `causal_bias`; None is plainly causal (an empty cache, or one step).
-    rows: see Linear. mixed: of a model with value residuals, what the first layer left for the later ones.
+    rows: see Linear. mixed: of a model with value residuals, what the first layer left for the later ones. setting
+    [B, D]: what adaptive norms hear (ops/adaptive.py).
     """
 
     start: int = 0
@@ -133,6 +137,7 @@ class Piece:
     rotary: Rotary | None = None
     rows: int | None = None
     mixed: ValueResidual | None = None
+    setting: Tensor | None = None
 
 
 class Attention(nn.Module):

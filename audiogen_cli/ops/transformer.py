@@ -6,7 +6,8 @@ Feed-forward: linear, exact (erf) GELU, linear. Dropout acts on the three branch
 the attention weights: that would keep torch from its fused kernels.
 
 Off unless the configuration asks: shared keys and values, value residuals, hyper-connections, a condition as keys and
-values in front of every layer's own, and an additive bias that the caller computes (AudioLM's stages use them).
+values in front of every layer's own, and an additive bias that the caller computes (AudioLM's stages use them); norms
+that a setting shifts and scales, and a beginning that all may see (VALL-E's do).
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from audiogen_cli.ops.adaptive import AdaptiveNorm
 from audiogen_cli.ops.attention import (
     CrossAttention,
     KVCache,
@@ -38,6 +41,7 @@ from audiogen_cli.ops.hyper import HyperConnection, expand
 class TransformerConfig:
     """kv_heads, head_dim: see Attention. prefix_attention: a condition is keys and values of every self-attention,
     in front of its own, instead of what cross-attention reads. residual_streams: see ops/hyper.py; 1 is plain.
+    adaptive: the norms hear a setting (ops/adaptive.py).
     """
 
     dim: int
@@ -53,6 +57,7 @@ class TransformerConfig:
     prefix_attention: bool = False
     value_residual: bool = False
     residual_streams: int = 1
+    adaptive: bool = False
 
 
 def sinusoids(position: Tensor, dim: int, max_period: float = 10000.0) -> Tensor:
@@ -71,13 +76,14 @@ class Layer(nn.Module):
         super().__init__()
         dim, hidden = config.dim, config.dim * config.hidden_scale
         shape = (dim, config.num_heads, config.bias_attention, config.kv_heads, config.head_dim)
-        self.norm1 = nn.LayerNorm(dim, eps=1e-5)
+        norm = AdaptiveNorm if config.adaptive else partial(nn.LayerNorm, eps=1e-5)
+        self.norm1 = norm(dim)
         self.self_attention = SelfAttention(*shape)
         self.crosses = config.cross_attention
         if config.cross_attention:
-            self.norm_cross = nn.LayerNorm(dim, eps=1e-5)
+            self.norm_cross = norm(dim)
             self.cross_attention = CrossAttention(*shape)
-        self.norm2 = nn.LayerNorm(dim, eps=1e-5)
+        self.norm2 = norm(dim)
         self.linear1 = Linear(dim, hidden, bias=config.bias_feedforward)
         self.linear2 = Linear(hidden, dim, bias=config.bias_feedforward)
         self.dropout = config.dropout
@@ -94,13 +100,13 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor, piece: Piece, cache: LayerCache | None, memory: Memory | None) -> Tensor:
         """x [B, S, D], or [B, streams, S, D] of several streams -> the same shape."""
-        prefix = None if self.crosses else memory
-        x = self._add("self", x, lambda y: self.self_attention(self.norm1(y), piece, cache, prefix), piece.rows)
+        prefix, heard = (None if self.crosses else memory), (() if piece.setting is None else (piece.setting,))
+        x = self._add("self", x, lambda y: self.self_attention(self.norm1(y, *heard), piece, cache, prefix), piece.rows)
         if self.crosses and memory is not None:
             x = self._add(
-                "cross", x, lambda y: self.cross_attention(self.norm_cross(y), memory, piece.rows), piece.rows
+                "cross", x, lambda y: self.cross_attention(self.norm_cross(y, *heard), memory, piece.rows), piece.rows
             )
-        return self._add("feedforward", x, lambda y: self._feedforward(self.norm2(y), piece.rows), piece.rows)
+        return self._add("feedforward", x, lambda y: self._feedforward(self.norm2(y, *heard), piece.rows), piece.rows)
 
     def remember(self, condition: Tensor, bias: Tensor | None, rows: int | None) -> Memory:
         """Keys and values of a condition [B, L, D]."""
@@ -151,21 +157,24 @@ class Transformer(nn.Module):
         hidden: Tensor | None = None,
         rotary: Rotary | None = None,
         relative: Tensor | None = None,
+        shared: int = 0,
+        setting: Tensor | None = None,
     ) -> Tensor:
         """x [B, S, D] -> [B, S, D]; it continues what the cache holds. hidden [B, cached + S]: keys nobody may see;
-        relative [1, H, S, cached + S]: added to the scores."""
+        relative [1, H, S, cached + S]: added to the scores. shared: so many of the first keys are seen by all, whatever
+        comes later; with S of them attention is full. setting [B, D]: what adaptive norms hear."""
         start, steps = (0 if cache is None else cache.length), x.shape[1]
         end = start + steps
         assert cache is None or end <= cache.capacity, f"the cache holds {cache.capacity} steps, {end} were read"
         prefix = None if memory is None or self.config.cross_attention else memory[0]
-        plain = hidden is None and start == 0 and relative is None and prefix is None
-        bias = None if plain else causal_bias(steps, end, x, hidden)
+        plain = hidden is None and start == 0 and relative is None and prefix is None and not shared
+        bias = None if plain else causal_bias(steps, end, x, hidden, shared)
         if relative is not None:
             bias = relative if bias is None else bias + relative
         if prefix is not None:
             bias = _beside(prefix, bias, steps, end)
         mixed = ValueResidual() if self.config.value_residual else None
-        piece = Piece(start, bias, rotary, None if cache is None else cache.rows, mixed)
+        piece = Piece(start, bias, rotary, None if cache is None else cache.rows, mixed, setting)
         streams = self.config.residual_streams
         x = expand(x, streams) if streams > 1 else x
         for i, layer in enumerate(self.layers):

@@ -13,7 +13,7 @@ from typing import Literal
 from audiogen_cli.config import from_dict, to_dict
 from audiogen_cli.errors import ConfigError
 
-Kind = Literal["generate", "continue"]
+Kind = Literal["generate", "continue", "speak"]
 Format = Literal["wav", "flac", "ogg"]
 BitDepth = Literal["16", "24", "float"]
 Normalization = Literal["peak", "loudness", "none"]
@@ -27,8 +27,9 @@ MAX_CANDIDATES = 64
 @dataclass(frozen=True)
 class Recipe:
     """prompt: "" is none. seconds: of new sound. extend_stride: the new seconds of a hop beyond the model's window,
-    None is half of that. source, source_hash: the name and content of the recording that was continued. candidates: how
-    many sounds this one is the best of."""
+    None is half of that. source, source_hash: the name and content of the recording that was continued, or whose voice
+    speaks; transcript: what that says. tries: how often speech was tried at most; trouble: what is wrong with it.
+    candidates: how many sounds this one is the best of."""
 
     kind: Kind
     prompt: str
@@ -50,6 +51,9 @@ class Recipe:
     source: str | None = None
     source_hash: str | None = None
     extend_stride: float | None = None
+    transcript: str | None = None
+    tries: int | None = None
+    trouble: str | None = None
     candidates: int = 1
 
     def __post_init__(self) -> None:

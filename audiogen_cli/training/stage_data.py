@@ -9,7 +9,7 @@ Ids are cut, not sound: a crop's ids are those of the whole recording, and wheth
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -111,6 +111,13 @@ def find_recordings(folder: Path, tiers: Sequence[str] = (), fraction: float = 0
         raise InputError(f"{folder} holds no recordings; put some there.")
     clips = [Clip(str(path), captions.get(path, ""), 1.0, path.stem) for path in paths]
     return manifest.split_by_source(clips, fraction)
+
+
+def measured(clips: list[Clip], folder: Path) -> list[Clip]:
+    """The clips with their lengths, which only the manifest of a prepared folder knows."""
+    if (folder / manifest.NAME).is_file():
+        return clips
+    return [replace(clip, seconds=audio.info(clip.path).seconds) for clip in clips]
 
 
 class TokenSounds:

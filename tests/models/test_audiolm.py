@@ -89,6 +89,20 @@ def test_cached_pieces_give_the_logits_of_the_whole(option: tuple) -> None:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("option", [option for option in OPTIONS if option[0] != "semantic" and option[3] == 1])
+def test_an_open_prefix_is_read_in_one_piece_and_padding_is_not_in_it(option: tuple) -> None:
+    model, condition, each = tiny(*option, open_prefix=True, prefix_weight=0.0), text(3, 5), rows(option[0], 4, 3)
+    blocks = [padded(block) for block in each]
+    whole = model(blocks, condition)[-1]
+    cache = model.cache(2, [block.shape[1] for block in blocks])
+    parts = [model([*blocks[:-1], blocks[-1][:, :0]], condition, cache)[-1]]
+    parts += [model.more(blocks[-1][:, i : i + 1], cache, condition) for i in range(blocks[-1].shape[1])]
+    torch.testing.assert_close(torch.cat(parts, 1), whole, atol=1e-5, rtol=0)
+    [alone] = [model([block[1][None] for block in each], Condition(condition.embedding[1:], condition.mask[1:]))[-1]]
+    torch.testing.assert_close(alone[0], whole[1, : alone.shape[1]], atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
 def test_groups_are_told_apart_through_the_cache_too() -> None:
     """[1.13: positions with grouped RVQ]"""
     torch.manual_seed(0)

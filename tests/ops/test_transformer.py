@@ -64,3 +64,23 @@ def test_a_cache_that_is_too_small_says_so() -> None:
     model = Transformer(CONFIG)
     with pytest.raises(AssertionError, match="holds 3 steps"):
         model(torch.randn(1, 4, 16), cache=model.cache(1, 3))
+
+
+@pytest.mark.parametrize("shared", [3, 6])
+def test_a_shared_beginning_is_seen_by_all_and_sees_all_of_itself(shared: int) -> None:
+    model = Transformer(CONFIG)
+    x = torch.randn(1, 6, 16, requires_grad=True)
+    for step in range(6):
+        (gradient,) = torch.autograd.grad(model(x, shared=shared)[0, step].sum(), x)
+        reached = gradient[0].abs().sum(-1) > 0
+        assert reached.tolist() == [i <= step or i < shared for i in range(6)]
+
+
+def test_adaptive_norms_hear_their_setting() -> None:
+    model = Transformer(TransformerConfig(dim=16, num_layers=1, num_heads=2, cross_attention=False, adaptive=True))
+    x, setting = torch.randn(2, 4, 16), torch.randn(2, 16)
+    torch.testing.assert_close(model(x, setting=setting), model(x, setting=setting.flip(0)))
+    for name, parameter in model.named_parameters():
+        if "norm" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    assert (model(x, setting=setting) - model(x, setting=setting.flip(0))).abs().max() > 1e-3

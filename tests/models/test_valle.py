@@ -1,0 +1,141 @@
+"""The networks' own properties. Numbers in brackets: the defect of the seeds that a test fails on (reference 1.14)."""
+
+import itertools
+
+import pytest
+import torch
+
+from audiogen_cli.conditioners.symbols import Symbols
+from audiogen_cli.config import from_dict, to_dict
+from audiogen_cli.models.audiolm import PADDING, StageConfig, padded
+from audiogen_cli.models.valle import Frames, Pace, VallE, VallEConfig, valle_loss
+
+K, V = 4, 7
+TEXTS = [torch.tensor([3, 1, 2, 5, 0]), torch.tensor([4, 4, 1]), torch.tensor([2, 0, 5, 5])]
+
+
+def tiny(**more) -> VallE:
+    torch.manual_seed(0)
+    symbols = Symbols("phonemes", tuple("abcdef"))
+    settings = {"num_heads": 4, "symbols": symbols, "pace": Pace(1.0, 1.5, 3.0), **more}
+    model = VallE(VallEConfig(K, V, 16, 2, **settings)).eval()
+    for name, parameter in model.named_parameters():  # what starts at zero must work when it no longer is
+        if "norm" in name and "rest" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    return model
+
+
+def codes(*lengths: int) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(2)
+    return [torch.randint(0, V, (K, length), generator=generator) for length in lengths]
+
+
+def frames(rows: list[torch.Tensor], prompt: list[int], level: list[int]) -> Frames:
+    joined = torch.stack([padded([row[k] for row in rows]) for k in range(K)], dim=1)
+    return Frames(joined, torch.tensor(prompt), torch.tensor(level))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("kv_heads", "at_once"), list(itertools.product([None, 1, 2], [None, 1])))
+def test_cached_pieces_give_the_logits_of_the_whole(kv_heads: int | None, at_once: int | None) -> None:
+    """[2, 3: the prefix breaks the cache; a single query sees the first key only]"""
+    stage = tiny(kv_heads=kv_heads).first
+    text, first = padded(TEXTS[:2]), padded([row[0] for row in codes(6, 6)])
+    whole = stage([text, first])[-1]
+    cache = stage.cache(2, [text.shape[1], first.shape[1]], at_once)
+    parts = [stage([text, first[:, :2]], None, cache)[-1]]
+    parts += [stage.more(first[:, step : step + 1], cache) for step in range(2, 6)]
+    torch.testing.assert_close(torch.cat(parts, 1), whole, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_a_row_of_a_padded_batch_gets_the_logits_it_gets_alone() -> None:
+    """[7: padding is seen]"""
+    model, rows = tiny(), codes(5, 8, 6)
+    asked = ([2, 0, 3], [1, 3, 2])
+    spoken, found = model(padded(TEXTS), padded([row[0] for row in rows]), frames(rows, *asked))
+    for i, (text, row) in enumerate(zip(TEXTS, rows, strict=True)):
+        alone = model(text[None], row[None, 0], frames([row], [asked[0][i]], [asked[1][i]]))
+        torch.testing.assert_close(alone[0][-1][0], spoken[-1][i, : row.shape[1] + 1], atol=1e-5, rtol=0)
+        torch.testing.assert_close(alone[1][0], found[i, : row.shape[1]], atol=1e-5, rtol=0)
+
+
+def test_the_text_sees_all_of_itself_and_speech_only_what_was_said() -> None:
+    stage = tiny().first
+    seen = [table.weight for table in stage.tables]
+    text, first = torch.tensor([[0, 1, 2, 3]]), torch.tensor([[0, 1, 2, 3, 4]])
+    spoken = stage([text, first])
+    early = torch.autograd.grad(spoken[0][0, 1].logsumexp(-1), seen, retain_graph=True)
+    assert early[0][3].abs().sum() > 0 and early[1].abs().sum() == 0
+    third = torch.autograd.grad(spoken[1][0, 3].logsumexp(-1), seen)  # after the third code
+    assert (third[0][:4].abs().sum(1) > 0).all()
+    assert (third[1][:3].abs().sum(1) > 0).all() and third[1][3:].abs().sum() == 0
+
+
+def test_a_codebook_is_found_from_those_before_it_in_all_frames_and_from_the_whole_voice() -> None:
+    model, [row] = tiny(), codes(6)
+    whole = frames([row], [2], [2])
+
+    def moved(codebook: int, frame: int) -> bool:
+        other = whole.codes.clone()
+        other[0, codebook, frame] = (other[0, codebook, frame] + 1) % V
+        change = model.rest(TEXTS[0][None], whole) - model.rest(TEXTS[0][None], whole._replace(codes=other))
+        return bool(change[0].abs().amax(-1).min() > 1e-7)
+
+    with torch.no_grad():
+        heard = {(k, t): moved(k, t) for k in range(K) for t in range(6)}
+    assert heard == {(k, t): k < 2 or t < 2 for k in range(K) for t in range(6)}
+    assert whole.wanted.tolist() == [[-1, -1, *row[2, 2:].tolist()]]
+
+
+@torch.no_grad()
+def test_every_codebook_and_every_code_can_be_found() -> None:
+    """[4, 5: neighbouring levels share a row; the last code is unreachable]"""
+    model, [row] = tiny(), codes(6)
+    for level in range(1, K):
+        tables = model.rest.codes.weight.view(K, V, -1)
+        assert not torch.equal(tables[level], tables[level - 1])
+        found = model.rest(TEXTS[0][None], frames([row], [0], [level]))
+        assert found.shape == (1, 6, V) and found.isfinite().all()
+    logits = model.first([TEXTS[0][None], row[None, 0]])[-1]
+    assert logits.shape == (1, 7, V + 1) and logits.isfinite().all()  # and the end is a class of its own
+
+
+def test_the_loss_counts_every_code_that_is_asked_for_and_the_true_end_once() -> None:
+    model, rows = tiny(), codes(5, 8)
+    text, first, asked = padded(TEXTS[:2]), padded([row[0] for row in rows]), frames(rows, [2, 0], [1, 3])
+    loss = valle_loss(model, model.config, text, first, asked)
+    spoken, found = model(text, first, asked)
+    log = spoken[-1].log_softmax(-1)
+    mine = [log[i, t, c] for i, row in enumerate(rows) for t, c in enumerate([*row[0].tolist(), V])]
+    torch.testing.assert_close(loss.first, -torch.stack(mine).mean())
+    log = found.log_softmax(-1)
+    mine = [log[0, t, rows[0][1, t]] for t in range(2, 5)] + [log[1, t, rows[1][3, t]] for t in range(8)]
+    torch.testing.assert_close(loss.rest, -torch.stack(mine).mean())
+    torch.testing.assert_close(loss.mean, (loss.first + loss.rest) / 2)
+    assert (asked.wanted[0, 5:] == PADDING).all()
+
+
+def test_both_networks_learn_and_share_no_weights() -> None:
+    model, rows = tiny(), codes(5, 8)
+    text, first, asked = padded(TEXTS[:2]), padded([row[0] for row in rows]), frames(rows, [2, 0], [1, 3])
+    loss = valle_loss(model, model.config, text, first, asked)
+    for part, others in ((loss.first, "rest."), (loss.rest, "first.")):
+        model.zero_grad()
+        part.backward(retain_graph=True)
+        for name, parameter in model.named_parameters():
+            moved = parameter.grad is not None and bool(parameter.grad.abs().sum() > 0)
+            assert moved != name.startswith(others) or name == "first.heads.0.0.weight", name
+
+
+def test_a_configuration_survives_its_file_and_wrong_sizes_are_refused() -> None:
+    config = tiny().config
+    assert from_dict(VallEConfig, to_dict(config)) == config
+    with pytest.raises(ValueError, match="2 or more"):
+        VallEConfig(1, V, 16, 1)
+    with pytest.raises(ValueError, match="same even width"):
+        VallEConfig(2, V, 12, 1, num_heads=4)
+    with pytest.raises(ValueError, match="sees its own future"):
+        StageConfig("speech", config.first().blocks, 16, 1, num_heads=2, open_prefix=True)
+    with pytest.raises(ValueError, match="quickest first"):
+        Pace(2.0, 1.0, 3.0)
