@@ -30,40 +30,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return build_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
-@pytest.fixture(scope="session")
-def planning_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model with an outline of 12.5 Hz, 2 codebooks of 12, and the language models of both."""
-    import shutil
-
-    import torch
-
-    from audiogen_cli.hub import checkpoint
-    from audiogen_cli.models.outline import Outline, OutlineConfig
-
-    folder = tmp_path_factory.mktemp("models") / "planning"
-    shutil.copytree(tiny_model, folder)
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        config = OutlineConfig(
-            SAMPLE_RATE,
-            4 * HOP,
-            n_fft=256,
-            num_mels=8,
-            num_codebooks=2,
-            codebook_size=12,
-            decoder_dim=8,
-            subframe_dim=8,
-        )
-        outline = Outline.fit([torch.randn(1, SAMPLE_RATE) * level for level in (0.01, 0.1, 0.3)], config, 30)
-        checkpoint.save(folder / "outline", outline)
-        checkpoint.save(folder / "planner", tiny_lm(outline, 2))
-        codec: Any = checkpoint.load(folder / "codec")
-        heard = {"outline_codebooks": 2, "outline_size": 12, "outline_fingerprint": outline.fingerprint()}
-        checkpoint.save(folder / "lm", tiny_lm(codec, 3, **heard))
-    return folder
-
-
-def tiny_lm(codec: Any, num_codebooks: int, **more: Any) -> Any:
+def tiny_lm(codec: Any, num_codebooks: int) -> Any:
     """A language model with random weights for some of a codec's codebooks."""
     from audiogen_cli.models.lm import LM, LMConfig
 
@@ -78,7 +45,6 @@ def tiny_lm(codec: Any, num_codebooks: int, **more: Any) -> Any:
             window_seconds=1.0,
             frame_rate=codec.frame_rate,
             codec_fingerprint=codec.fingerprint(),
-            **more,
         )
     )
 

@@ -178,10 +178,10 @@ def outline(
     licence: Licence = "",
     force: options.Force = False,
 ) -> None:
-    """Fit an outline: a dozen frames of codes a second, for a language model to plan a sound with.
+    """Fit an outline: a codec of a dozen frames a second, for a language model to learn much from little.
 
-    `audiolm train lm --codec OUTLINE -o PLAN` trains the model that plans, and then `audiolm train lm --outline
-    PLAN/model` one that fills in. No steps, no gradients: k-means on patches of the spectrum.
+    No steps, no gradients: k-means on patches of the spectrum. `audiolm train codec --start OUTLINE` then teaches it
+    how to sound, `audiolm train lm --codec OUTLINE` a language model its codes; both at once, as the codes are settled.
     """
     if (output / "config.json").exists():
         check_output(output / "config.json", force)
@@ -209,16 +209,8 @@ def lm(
         bool, typer.Option("--tokens", help="Learn from the codes that `audiolm prepare` wrote, not from the sound.")
     ] = False,
     text_folder: TextFolder = None,
-    outline_folder: Annotated[
-        Path | None,
-        typer.Option(
-            "--outline", metavar="FOLDER", help="What this model fills in: an outline, or a model trained on its codes."
-        ),
-    ] = None,
 ) -> None:
     """Train a language model on captioned recordings, on the codes of a codec and the text encoder of a model.
-
-    With --codec OUTLINE it learns to plan; with --outline, to fill in. Named the model that plans, it is made whole.
 
     Examples are made on the fly: sounds repeated, varied, mixed, and their captions reworded. Written as it goes:
     log.jsonl, sounds for a few prompts with spectrograms, checkpoints, and model/. Stopped, it goes on with --resume.
@@ -236,21 +228,14 @@ def lm(
     with console.waiting("loading the codec and the text encoder"):
         base: Any = checkpoint.load(folders["codec"])
         text = T5Conditioner.load(folders["text"], "cpu")
-    sketch: Any = None
-    if outline_folder:
-        plans = (outline_folder / "codec").is_dir()
-        folders |= {"outline": outline_folder / "codec", "planner": outline_folder / "lm"} if plans else {}
-        sketch = checkpoint.load(folders.get("outline", outline_folder), expect=("outline",))
-    plan = training.fitted(run.plan(training.LMRecipe), base, text, sketch)
+    plan = training.fitted(run.plan(training.LMRecipe), base, text)
     begun: Any = checkpoint.load(run.start, expect=("lm",)) if run.start else None
-    if from_tokens and sketch is not None:
-        raise InputError("an outline is made from the sound; leave out --tokens.")
     if from_tokens:
         examples, validation = training.token_sources(plan, Tokens(run.data))
     else:
         sets = run.read(clips, base.sample_rate, base.channels)
         clips = sets.train.clips
-        examples, validation = training.example_sources(plan, base, sets, sketch)
+        examples, validation = training.example_sources(plan, base, sets)
     run.train(training.LMTask(plan, base, text, examples, validation, run.source(clips), begun, folders), plan)
 
 

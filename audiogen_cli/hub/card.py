@@ -23,7 +23,7 @@ class ModelCard:
     domain: of an AudioLM, which decides the temperatures of its stages (pipelines/audiolm.py).
     candidates: how many sounds to draw for each that is kept, when nobody says.
     seconds: how much to make when nobody says; extend_stride: the new seconds of a hop of sound beyond the window, None
-    is half of it. filling_guidance: of a model that plans, the guidance under the outline; `sampling` is the planner's.
+    is half of it.
     """
 
     name: str
@@ -34,7 +34,6 @@ class ModelCard:
     lanes: int = 1
     seconds: float = 5.0
     extend_stride: float | None = None
-    filling_guidance: float = 1.0
     domain: Literal["speech", "music"] = "speech"
     candidates: int = 1
 

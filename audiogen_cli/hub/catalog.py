@@ -3,7 +3,6 @@
     folder/model.json                  what a person needs to know, and the sampling it sounds best with (ModelCard)
     folder/codec, folder/lm            checkpoints (hub/checkpoint.py)
     folder/text                        the text encoder (conditioners/text.py)
-    folder/outline, folder/planner     where sound is planned first (models/outline.py), and its model
     folder/clap                        if it is there: the scorer that chooses among candidates, a checkpoint
 
 A codec may stand alone beside its card. An AudioLM has other parts (hub/stages.py): codec, encoder, semantic, coarse,
@@ -25,7 +24,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 from audiogen_cli.config import from_dict, nearest
 from audiogen_cli.errors import ConfigError, InputError, ModelError
@@ -52,7 +51,6 @@ Getter = Callable[[str, str | None], Path]  # a repository and a revision -> its
 DEFAULT_MODEL = "sounds-small"
 DEFAULT_CODEC = "codec-small"
 PARTS = ("codec", "lm", "text")
-PLANNING_PARTS = ("outline", "planner")
 SCORER = "clap"
 STAGED_PARTS = ("codec", "encoder", "semantic", "coarse")
 SPEAKING_PARTS = ("codec", "valle")
@@ -102,8 +100,7 @@ class Entry:
         if self.layout is not None:
             return self._foreign_hash(decisive)
         digest = hashlib.sha256(json.dumps(decisive).encode())
-        optional = {"drafts", "fine"} if self.staged else {*PLANNING_PARTS, SCORER}
-        parts = {*_parts_of(self.folder), "text"} | optional
+        parts = {*_parts_of(self.folder), "text"} | ({"drafts", "fine"} if self.staged else {SCORER})
         for path in sorted(path for part in parts for path in (self.folder / part).rglob("*") if path.is_file()):
             digest.update(path.relative_to(self.folder).as_posix().encode() + b"\0")
             with open(path, "rb") as file:
@@ -118,13 +115,6 @@ class Entry:
         return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:12]
 
 
-class Planner(NamedTuple):
-    """What is to happen, before how it sounds: a language model of outlines. Both as in `Model`."""
-
-    outline: Codec
-    lm: LM
-
-
 @dataclass(frozen=True)
 class Model:
     """A loaded model. `text` stays on the CPU in float32, `codec` in float32; `lm` has the dtype asked for."""
@@ -136,7 +126,6 @@ class Model:
     codec: Codec
     lm: LM
     text: T5Conditioner
-    planner: Planner | None = None
     scored: bool = False
 
     @property
@@ -149,14 +138,9 @@ class Model:
 
     @property
     def window_frames(self) -> int:
-        """The longest stretch that the language model hears at once: whole frames of its outline, if it has one."""
-        seconds, whole = self.card.window_seconds or self.lm.config.window_seconds, self.whole_frames
-        return max(1, round(seconds * self.codec.frame_rate) // whole) * whole
-
-    @property
-    def whole_frames(self) -> int:
-        """Frames to a frame of the outline; 1 where there is none."""
-        return self.lm.config.outline_stride if self.planner else 1
+        """The longest stretch that the language model hears at once."""
+        seconds = self.card.window_seconds or self.lm.config.window_seconds
+        return max(1, round(seconds * self.codec.frame_rate))
 
     @property
     def sampling(self) -> Sampling:
@@ -265,16 +249,11 @@ def load(
 
 def load_as(entry: Entry, place: str, dtype: torch.dtype | None, padding: Padding = "audiocraft") -> Model:
     """`load` with everything resolved; a dtype of None keeps the language model's own."""
-    from audiogen_cli.hub import fit
-
     codec, lm, text = _parts(entry, place, dtype, padding)
-    planner = _planner(entry.folder, place, dtype)
-    fit.check_codes(entry.folder, lm, codec, text)
-    fit.check_outline(entry.folder, lm, planner.outline if planner else None)
-    if planner:
-        fit.check_codes(entry.folder, planner.lm, planner.outline, text)
-    parts = (codec.to(place), lm.to(place), text, planner)
-    return Model(entry.card.name, entry.folder, entry.hash, entry.card, *parts, scored=entry.scored)
+    parts = (codec.to(place), lm.to(place), text)
+    model = Model(entry.card.name, entry.folder, entry.hash, entry.card, *parts, scored=entry.scored)
+    _check_fit(model)
+    return model
 
 
 def resolve_device(device: Device) -> str:
@@ -371,16 +350,6 @@ def _parts(entry: Entry, place: str, dtype: torch.dtype | None, padding: Padding
     return foreign.Parts(codec, lm, T5Conditioner.load(entry.folder / "text", "cpu"))
 
 
-def _planner(folder: Path, place: str, dtype: torch.dtype | None) -> Planner | None:
-    from audiogen_cli.hub import checkpoint
-
-    if not any((folder / part).is_dir() for part in PLANNING_PARTS):
-        return None
-    outline: Any = checkpoint.load(folder / "outline", place, expect=("outline",))
-    lm: Any = checkpoint.load(folder / "planner", place, expect=("lm",), dtype=dtype)
-    return Planner(outline, lm)
-
-
 def _is_staged(folder: Path) -> bool:
     return not (folder / "lm").is_dir() and any((folder / part).is_dir() for part in STAGED_PARTS[1:])
 
@@ -411,3 +380,25 @@ def _entry(folder: Path) -> Entry:
     if card.candidates > 1 and not entry.scored:
         raise ModelError(f"{path} asks for candidates, but there is no scorer; add the folder {SCORER}, or ask for 1.")
     return entry
+
+
+def _check_fit(model: Model) -> None:
+    config = model.lm.config
+    made_for, is_there = config.codec_fingerprint, model.codec.fingerprint()
+    if made_for != is_there:
+        raise ModelError(
+            f"{model.folder}: the language model speaks the codes of codec {made_for or 'unknown'}, but the codec "
+            f"there is {is_there}; put the codec beside it that it was trained with."
+        )
+    if config.num_codebooks > model.codec.num_codebooks or config.codebook_size != model.codec.codebook_size:
+        raise ModelError(f"{model.folder}: the language model has more codes than its codec; fetch the model again.")
+    if abs(config.frame_rate - model.codec.frame_rate) > 1e-3:
+        raise ModelError(
+            f"{model.folder}: the language model makes {config.frame_rate:g} frames a second, its codec "
+            f"{model.codec.frame_rate:g}; fetch the model again."
+        )
+    if config.conditioning != "none" and config.condition_dim != model.text.dim:
+        raise ModelError(
+            f"{model.folder}: the language model wants text vectors of width {config.condition_dim}, its text encoder "
+            f"makes {model.text.dim}; put the encoder there that it was trained with."
+        )

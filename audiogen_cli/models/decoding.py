@@ -127,9 +127,8 @@ def _groups(
 def take(condition: Condition, rows: list[int], length: int) -> Condition:
     """The given rows, cut or padded to `length` tokens."""
     more = max(0, length - condition.mask.shape[1])
-    chosen = condition.rows(rows)
-    embedding = F.pad(chosen.embedding[:, :length], (0, 0, 0, more))
-    return Condition(embedding, F.pad(chosen.mask[:, :length], (0, more)), chosen.outline)
+    embedding = F.pad(condition.embedding[rows, :length], (0, 0, 0, more))
+    return Condition(embedding, F.pad(condition.mask[rows, :length], (0, more)))
 
 
 def _fill(
@@ -158,8 +157,9 @@ def _fill(
 
 def with_null(condition: Condition) -> Condition:
     """[2 B, L, D]: every row followed by its null, so that an item's two halves are neighbours."""
-    doubled = condition.rows(torch.arange(condition.batch_size).repeat_interleave(2))
-    return doubled.drop(torch.arange(doubled.batch_size, device=doubled.mask.device) % 2 == 1)
+    embedding, mask = condition.embedding.repeat_interleave(2, dim=0), condition.mask.repeat_interleave(2, dim=0)
+    mask[1::2] = False
+    return Condition(embedding, mask)
 
 
 @torch.inference_mode()

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from audiogen_cli.conditioners.base import NOTHING, Condition
+from audiogen_cli.conditioners.base import Condition
 from audiogen_cli.ops import patterns
 from audiogen_cli.ops.attention import KVCache, Linear, Memory, Rotary
 from audiogen_cli.ops.transformer import Transformer, TransformerConfig, gaussian, sinusoids
@@ -36,8 +36,6 @@ class LMConfig:
         before the text (MusicGen, section 2.3). Without a melody each frame is the chroma of silence: its first bin.
     window_seconds: the longest stretch the model was trained on.
     codec_fingerprint: whose codes these are (Codec.fingerprint).
-    outline_codebooks, outline_size: of a model that fills in an outline (models/outline.py), its codes; 0 hears none.
-    outline_stride: frames of this model to a frame of the outline. outline_fingerprint: whose codes those are.
     """
 
     num_codebooks: int
@@ -61,10 +59,6 @@ class LMConfig:
     window_seconds: float = 10.0
     frame_rate: float = 50.0
     codec_fingerprint: str = ""
-    outline_codebooks: int = 0
-    outline_size: int = 0
-    outline_stride: int = 4
-    outline_fingerprint: str = ""
 
     def __post_init__(self) -> None:
         if self.dim % self.num_heads or (self.dim // self.num_heads) % 2:
@@ -77,10 +71,6 @@ class LMConfig:
             )
         if (self.melody_dim or self.melody_frames) and (self.conditioning, self.padding) != ("prefix", "audiocraft"):
             raise ValueError("a melody stands in an unmasked prefix; set conditioning 'prefix', padding 'audiocraft'")
-        if self.outline_codebooks and self.pattern not in ("delay", "parallel"):
-            raise ValueError("an outline goes along with the frames; set pattern 'delay' or 'parallel'")
-        if self.outline_codebooks and self.conditioning == "prefix":
-            raise ValueError("an outline and a prefix do not go together; set conditioning 'cross' or 'none'")
 
     @property
     def special(self) -> int:
@@ -121,8 +111,6 @@ class LM(nn.Module):
             self.condition_proj = Linear(config.condition_dim, dim)
         if config.melody_dim:
             self.melody_proj = Linear(config.melody_dim, dim)
-        if config.outline_codebooks:
-            self.guide = Guide(config)
         self.transformer = Transformer(config.transformer())
         self.out_norm = nn.LayerNorm(dim, eps=1e-5)
         self.heads = nn.ModuleList(Linear(dim, sizes, bias=config.bias_heads) for _ in range(config.num_codebooks))
@@ -136,8 +124,6 @@ class LM(nn.Module):
         """
         x: Tensor = sum(emb(steps[:, k]) for k, emb in enumerate(self.emb))  # [B, S, D]
         start = 0 if cache is None else cache.length
-        if self.config.outline_codebooks:
-            x = x + self._guided(condition, cache, x, start)
         prefix, hidden = self._prefix(condition, cache)
         x, rotary = self._place(x, prefix, hidden, start)
         if hidden is not None:
@@ -161,25 +147,6 @@ class LM(nn.Module):
     def loss(self, codes: Tensor, condition: Condition | None = None, frame_mask: Tensor | None = None) -> LMLoss:
         """`next_code_loss` of this model."""
         return next_code_loss(self, self.config, codes, condition, frame_mask)
-
-    def _guided(self, condition: Condition | None, cache: KVCache | None, like: Tensor, start: int) -> Tensor:
-        """The outline as the steps `start` .. hear it, [B or 1, S, D]: a step hears of the frame it predicts first.
-
-        Past the end of the outline there is silence, zero.
-        """
-        guide = None if cache is None else cache.guide
-        if guide is None:
-            length = like.shape[1] if cache is None else cache.capacity
-            outline = None if condition is None else condition.outline
-            if outline is None:
-                frames = -(-length // self.config.outline_stride)
-                outline = torch.full((1, self.config.outline_codebooks, frames), NOTHING, device=like.device)
-            rows = len(outline) if cache is None or cache.rows is None else cache.rows
-            guide = torch.cat([self.guide(part) for part in outline.split(rows)])[:, :length]
-            guide = F.pad(guide, (0, 0, 0, length - guide.shape[1]))
-            if cache is not None:
-                cache.guide = guide
-        return guide[:, start : start + like.shape[1]]
 
     def _memory(self, condition: Condition | None, cache: KVCache | None, like: Tensor) -> list[Memory] | None:
         """What cross-attention reads. One zero row, "nothing", stands before the text: without text it is all there is.
@@ -254,36 +221,12 @@ class LM(nn.Module):
             gaussian(head.weight, self.config.dim)  # type: ignore[arg-type]
             if head.bias is not None:
                 head.bias.zero_()  # type: ignore[operator]
-        if self.config.outline_codebooks:
-            for emb in self.guide.emb:
-                gaussian(emb.weight, self.config.outline_codebooks)  # type: ignore[arg-type]
-            gaussian(self.guide.split.weight, self.config.dim, scale=0.7)
-            self.guide.split.bias.zero_()
         if self.config.conditioning != "none":
             gaussian(self.condition_proj.weight, self.config.condition_dim)
             self.condition_proj.bias.zero_()
         if self.config.melody_dim:
             gaussian(self.melody_proj.weight, self.config.melody_dim)
             self.melody_proj.bias.zero_()
-
-
-class Guide(nn.Module):
-    """codes of an outline [B, K, T] -> [B, T * stride, D], what each frame is to become; it knows its neighbours."""
-
-    def __init__(self, config: LMConfig) -> None:
-        super().__init__()
-        self.size, self.stride = config.outline_size, config.outline_stride
-        self.emb = nn.ModuleList(
-            nn.Embedding(config.outline_size + 1, config.dim) for _ in range(config.outline_codebooks)
-        )
-        self.mix = nn.Conv1d(config.dim, config.dim, 3, padding=1)
-        self.split = nn.Linear(config.dim, config.dim * config.outline_stride)
-
-    def forward(self, outline: Tensor) -> Tensor:
-        outline = outline.masked_fill(outline == NOTHING, self.size)
-        x: Tensor = sum(emb(outline[:, k]) for k, emb in enumerate(self.emb))  # [B, T, D]
-        x = x + F.gelu(self.mix(x.transpose(1, 2)).transpose(1, 2))
-        return self.split(x).reshape(len(x), -1, x.shape[2])
 
 
 def next_code_loss(

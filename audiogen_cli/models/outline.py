@@ -7,9 +7,6 @@ A language model reads as many steps of it for 4 s as of other codecs for 1 s, w
 is little to learn from. The codes are k-means centres of patches of a log mel spectrum, as those of HuBERT's first
 iteration (2106.07447, section III-B) are of MFCCs: nothing is trained for them. What renders them is the spectral
 codec's decoder. It begins as an interpolation between the mel bands, and learns the rest by `audiolm train codec`.
-
-A language model of outlines may also only plan (AudioLM, 2209.03143, writes tokens of low rate first), and one of
-another codec's codes hear the plan and fill it in: models/lm.py.
 """
 
 from __future__ import annotations
@@ -101,7 +98,9 @@ class Outline(Codec):
 
         The entries are rounded to 16 bits, as checkpoints keep them.
         """
-        model = cls(config)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = cls(config)
         model._interpolate()
         batches = (model.patches(waveform[None])[0] for waveform in waveforms)
         residual = kmeans.sample(batches, size, seed)

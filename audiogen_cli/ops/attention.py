@@ -64,7 +64,6 @@ class KVCache:
         self.length = 0
         self.hidden: Tensor | None = None
         self.memory: list[Memory] | None = None
-        self.guide: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Prompt -> conditions -> (outline ->) codes -> waveform, in windows; and the same from the end of a recording.
+"""Prompt -> conditions -> codes -> waveform, in windows for long audio; and the same from the end of a recording.
 
 The language model hears at most `window` frames. Longer sound is made in hops: each one keeps the last window - stride
 frames as its prompt and adds `stride` new ones (AudioCraft's extend_stride; here half a window unless told otherwise).
@@ -7,19 +7,14 @@ frames as its prompt and adds `stride` new ones (AudioCraft's extend_stride; her
                  |-- prompt -----|-- stride --|
                               |-- prompt -----|-- stride --|
 
-A model with a planner writes an outline of the whole sound first (models/outline.py), window by window likewise; then
-its codes, which hear it.
-
 What an item becomes depends on its own text, seed and lengths alone: text is encoded and codes are decoded one by one,
-and models/decoding.py keeps the batch out of the codes. Window w of seed s draws from a generator seeded by
-(s, w), the planner's by (s, "plan w").
+and models/decoding.py keeps the batch out of the codes. Window w of seed s draws from a generator seeded by (s, w).
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -31,7 +26,6 @@ from audiogen_cli.data import audio
 from audiogen_cli.errors import AudioError, InputError
 from audiogen_cli.hub.catalog import Model
 from audiogen_cli.models.decoding import Sampling, decode
-from audiogen_cli.models.lm import LM
 from audiogen_cli.pipelines.candidates import Chosen, best, candidate_seed, count_for
 from audiogen_cli.pipelines.recipe import check_prompt
 
@@ -42,32 +36,8 @@ MIN_PROMPT_SECONDS = 0.1
 _SEAM_SECONDS = 0.01
 
 
-class Prompt(NamedTuple):
-    """What is there already: codes [B, K, P], and for a model with a planner their outline [B, K', P / stride]."""
-
-    codes: Tensor
-    outline: Tensor | None = None
-
-    def expand(self, batch: int) -> Prompt:
-        outline = None if self.outline is None else self.outline.expand(batch, -1, -1)
-        return Prompt(self.codes.expand(batch, -1, -1), outline)
-
-
-class Hops(NamedTuple):
-    """Frames of a window, and how many of them are new; the others are of models/decoding.decode."""
-
-    window: int
-    stride: int
-    lanes: int
-    keep_padding: bool
-
-    def of(self, whole: int) -> Hops:
-        """The same for frames that are `whole` times as long."""
-        return self._replace(window=self.window // whole, stride=self.stride // whole)
-
-
 class Progress(NamedTuple):
-    """Frames done and to do of each of `sounds` sounds, which advance together; those of an outline count as well."""
+    """Frames done and to do of each of `sounds` sounds, which advance together."""
 
     done_frames: int
     total_frames: int
@@ -118,8 +88,10 @@ def choose(
     texts = [prompt for prompt, count in zip(prompts, counts, strict=True) for _ in range(count)]
     num_samples = round(seconds * model.sample_rate)
     num_frames = model.codec.num_frames(num_samples)
+    nothing = torch.empty(len(drawn), model.lm.config.num_codebooks, 0, dtype=torch.int64)
     how = (sampling or model.sampling, stride_seconds, keep_padding)
-    codes = yield from _codes(model, hear(model, texts), _nothing(model, len(drawn)), num_frames, drawn, *how)
+    steps = _codes(model, hear(model, texts), nothing, num_frames, drawn, *how)
+    codes = yield from _mapped(steps, lambda done: Progress(done, num_frames, len(drawn)))
     chosen = []
     for prompt, own in zip(prompts, codes.split(counts), strict=True):
         sounds = [waveform[:, :num_samples] for waveform in _sound(model, own)]
@@ -152,11 +124,13 @@ def continue_audio(
         raise AudioError(
             f"the recording to continue lasts {length:.3g} s; give one of at least {MIN_PROMPT_SECONDS} s."
         )
-    prompt = _listen(model, waveform, sample_rate, stride_seconds).expand(len(seeds))
-    start, new_frames = prompt.codes.shape[2], model.codec.num_frames(round(seconds * model.sample_rate))
+    prompt = _listen(model, waveform, sample_rate, stride_seconds)  # [1, K, P]
+    start, new_frames = prompt.shape[2], model.codec.num_frames(round(seconds * model.sample_rate))
+    prompt = prompt.expand(len(seeds), -1, -1)
     condition = hear(model, [text] * len(seeds))
     total = start + new_frames
-    codes = yield from _codes(model, condition, prompt, total, seeds, sampling or model.sampling, stride_seconds)
+    steps = _codes(model, condition, prompt, total, seeds, sampling or model.sampling, stride_seconds)
+    codes = yield from _mapped(steps, lambda done: Progress(max(0, done - start), new_frames, len(seeds)))
     seam, num_samples = start * model.codec.hop_length, round(seconds * sample_rate)
     made = [
         audio.remix(after(sound, seam, model.sample_rate, sample_rate), len(waveform)) for sound in _sound(model, codes)
@@ -179,7 +153,7 @@ def windows(total: int, window: int, stride: int) -> Iterator[tuple[int, int]]:
     yield start, total
 
 
-def window_seed(seed: int, window: int | str) -> int:
+def window_seed(seed: int, window: int) -> int:
     """The seed of one window's generator, 63 bits."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{window}".encode()).digest()[:8], "big") >> 1
 
@@ -199,82 +173,40 @@ def check(prompts: Sequence[str | None], seconds: float, seeds: Sequence[int], e
         raise InputError(str(error)) from error
 
 
-def _nothing(model: Model, batch: int) -> Prompt:
-    """The prompt of a sound that has none."""
-    lms = [model.lm] if model.planner is None else [model.lm, model.planner.lm]
-    return Prompt(*(torch.empty(batch, lm.config.num_codebooks, 0, dtype=torch.int64) for lm in lms))
-
-
 def _stride(model: Model, stride_seconds: float | None) -> int:
-    """New frames of a hop: at least one (of the outline, if there is one), fewer than the window; or InputError."""
-    window, seconds, whole = model.window_frames, stride_seconds or model.card.extend_stride, model.whole_frames
+    """New frames of a hop: at least one, fewer than the window. Raises InputError for more."""
+    window, seconds = model.window_frames, stride_seconds or model.card.extend_stride
     if seconds is None:
-        return max(1, window // 2 // whole) * whole
+        return max(1, window // 2)
     stride = max(1, round(seconds * model.codec.frame_rate))
     if stride >= window > 1:
         length = window / model.codec.frame_rate
         raise InputError(f"a stride of {seconds:g} s does not fit into the model's window of {length:g} s; shorten it.")
-    return max(whole, min(stride, window - 1) // whole * whole)
+    return min(stride, max(1, window - 1))
 
 
 def _codes(
     model: Model,
     condition: Condition,
-    prompt: Prompt,
+    codes: Tensor,
     num_frames: int,
     seeds: Sequence[int],
     sampling: Sampling,
     stride_seconds: float | None,
     keep_padding: bool = False,
-) -> Generator[Progress, None, Tensor]:
-    """The prompt (at most a window - stride) gone on from until there are codes [B, K, num_frames]."""
-    hops = Hops(model.window_frames, _stride(model, stride_seconds), model.card.lanes, keep_padding)
-    whole, known = model.whole_frames, prompt.codes.shape[2]
-    new, planned = num_frames - known, 0
-    if model.planner is not None and prompt.outline is not None:
-        outlined, length = prompt.outline.shape[2], -(-num_frames // whole)
-        planned = length - outlined
-        steps = _in_hops(model.planner.lm, condition, prompt.outline, length, seeds, sampling, hops.of(whole), "plan ")
-        outline = yield from _mapped(steps, lambda done: Progress(max(0, done - outlined), planned + new, len(seeds)))
-        condition, sampling = condition.under(outline), replace(sampling, guidance=model.card.filling_guidance)
-    steps = _in_hops(model.lm, condition, prompt.codes, num_frames, seeds, sampling, hops)
-    return (yield from _mapped(steps, lambda done: Progress(planned + max(0, done - known), planned + new, len(seeds))))
-
-
-def _in_hops(
-    lm: LM,
-    condition: Condition,
-    codes: Tensor,
-    num_frames: int,
-    seeds: Sequence[int],
-    sampling: Sampling,
-    hops: Hops,
-    stage: str = "",
 ) -> Generator[int, None, Tensor]:
-    """codes [B, K, P] -> [B, K, num_frames], window by window; yields the frames done."""
-    for index, (start, end) in enumerate(windows(num_frames, hops.window, hops.stride)):
+    """codes [B, K, P] (P at most a window - stride) -> [B, K, num_frames], window by window; yields the frames done."""
+    for index, (start, end) in enumerate(windows(num_frames, model.window_frames, _stride(model, stride_seconds))):
         known = codes[:, :, start:]
-        window_seeds = [window_seed(seed, f"{stage}{index}") for seed in seeds]
+        window_seeds = [window_seed(seed, index) for seed in seeds]
+        prompt = known if known.shape[2] else None
+        length, lanes = end - start, model.card.lanes
         steps = decode(
-            lm,
-            _within(condition, start, end, lm.config.outline_stride),
-            end - start,
-            window_seeds,
-            sampling,
-            known if known.shape[2] else None,
-            lanes=hops.lanes,
-            keep_padding=hops.keep_padding,
+            model.lm, condition, length, window_seeds, sampling, prompt, lanes=lanes, keep_padding=keep_padding
         )
         found = yield from _mapped(steps, partial(_frames_done, start, codes.shape[2]))
         codes = torch.cat([codes, found.cpu()[:, :, known.shape[2] :]], dim=2)
     return codes
-
-
-def _within(condition: Condition, start: int, end: int, stride: int) -> Condition:
-    """The condition with the part of its outline that belongs to frames start .. end."""
-    if condition.outline is None:
-        return condition
-    return condition.under(condition.outline[:, :, start // stride : -(-end // stride)])
 
 
 def _frames_done(start: int, known: int, done: int) -> int:
@@ -290,21 +222,15 @@ def _sound(model: Model, codes: Tensor) -> list[Tensor]:
 
 
 @torch.inference_mode()
-def _listen(model: Model, waveform: Tensor, sample_rate: int, stride_seconds: float | None) -> Prompt:
+def _listen(model: Model, waveform: Tensor, sample_rate: int, stride_seconds: float | None) -> Tensor:
     """The end of a recording [C, N] as codes [1, K, P]; the last frame ends exactly where the recording ends."""
     codec, room = model.codec, model.window_frames - _stride(model, stride_seconds)
     tail = waveform[:, -round((room / codec.frame_rate + 1) * sample_rate) :]
     tail = audio.resample(audio.remix(tail, codec.channels), sample_rate, codec.sample_rate)
     num_frames = max(1, min(room, tail.shape[1] // codec.hop_length))
-    if num_frames > model.whole_frames:
-        num_frames = num_frames // model.whole_frames * model.whole_frames
     tail = tail[:, -num_frames * codec.hop_length :]
     device = next(codec.parameters()).device
-    codes = codec.encode(tail[None].to(device), model.lm.config.num_codebooks).cpu()
-    if model.planner is None:
-        return Prompt(codes)
-    outline = model.planner.outline.encode(tail[None].to(device)).cpu()
-    return Prompt(codes, outline[:, :, : num_frames // model.whole_frames])
+    return codec.encode(tail[None].to(device), model.lm.config.num_codebooks).cpu()
 
 
 def after(waveform: Tensor, seam: int, source_rate: int, target_rate: int) -> Tensor:

@@ -248,5 +248,5 @@ def _rows(batch: Batch, rows: Tensor | None, device: torch.device) -> tuple[list
     rows = torch.arange(len(batch.ends)) if rows is None else rows
     condition = batch.condition
     if condition is not None:
-        condition = condition.rows(rows).to(device)
+        condition = Condition(condition.embedding[rows], condition.mask[rows]).to(device)
     return [block[rows].to(device) for block in batch.blocks], batch.ends[rows].to(device), condition

@@ -37,15 +37,11 @@ VALIDATION_BATCHES = 4
 
 
 class Examples(NamedTuple):
-    """codes: int64 [B, K, T]; captions: one a row; frame_mask: bool [B, T], True where a frame is real; None: all.
-
-    outline: int64 [B, K', T'], for a model that fills one in.
-    """
+    """codes: int64 [B, K, T]; captions: one a row; frame_mask: bool [B, T], True where a frame is real; None: all."""
 
     codes: Tensor
     captions: Sequence[str]
     frame_mask: Tensor | None = None
-    outline: Tensor | None = None
 
 
 class Batch(NamedTuple):
@@ -62,10 +58,8 @@ ExampleSource = Callable[[int], Examples]
 class SegmentExamples:
     """Batches made on the fly: recordings repeated, varied and mixed, then encoded. Batch `step` is always the same."""
 
-    def __init__(
-        self, segments: Segments, codec: Codec, num_codebooks: int, batch_size: int, outline: Codec | None = None
-    ) -> None:
-        self.segments, self.codec, self.outline = segments, codec, outline
+    def __init__(self, segments: Segments, codec: Codec, num_codebooks: int, batch_size: int) -> None:
+        self.segments, self.codec = segments, codec
         self.num_codebooks, self.batch_size = num_codebooks, batch_size
 
     @torch.no_grad()
@@ -73,8 +67,7 @@ class SegmentExamples:
         examples = [self.segments.example(step, index) for index in range(self.batch_size)]
         waveform = torch.stack([example.waveform for example in examples])  # [B, 1, N]
         codes = self.codec.encode(waveform, self.num_codebooks)
-        outline = None if self.outline is None else self.outline.encode(waveform)
-        return Examples(codes, [example.caption for example in examples], None, outline)
+        return Examples(codes, [example.caption for example in examples])
 
 
 @dataclass(frozen=True)
@@ -155,24 +148,15 @@ def token_sources(recipe: LMRecipe, tokens: Tokens) -> tuple[ExampleSource, list
     return TokenExamples(tokens, "train", recipe), [held_out(step) for step in range(VALIDATION_BATCHES)]
 
 
-def fitted(recipe: LMRecipe, codec: Codec, text: T5Conditioner, outline: Codec | None = None) -> LMRecipe:
-    """The recipe for this codec, text encoder and outline.
-
-    Raises ConfigError when the codec has too few codebooks, or a frame of the outline is no whole number of its frames.
-    """
+def fitted(recipe: LMRecipe, codec: Codec, text: T5Conditioner) -> LMRecipe:
+    """The recipe for this codec and text encoder. Raises ConfigError when the codec has too few codebooks."""
     if recipe.model.num_codebooks > codec.num_codebooks:
         raise ConfigError(
             f"the recipe's model has {recipe.model.num_codebooks} codebooks and the codec {codec.num_codebooks}; "
             "lower num_codebooks."
         )
-    heard: dict[str, Any] = {}
-    if outline is not None:
-        stride = check_outline(codec, outline)
-        heard = {"outline_codebooks": outline.num_codebooks, "outline_size": outline.codebook_size}
-        heard |= {"outline_stride": stride, "outline_fingerprint": outline.fingerprint()}
     model = replace(
         recipe.model,
-        **heard,
         codebook_size=codec.codebook_size,
         condition_dim=text.dim,
         frame_rate=codec.frame_rate,
@@ -182,26 +166,13 @@ def fitted(recipe: LMRecipe, codec: Codec, text: T5Conditioner, outline: Codec |
     return replace(recipe, model=model, segments=segments)
 
 
-def check_outline(codec: Codec, outline: Codec) -> int:
-    """How many frames of the codec a frame of the outline is. Raises ConfigError when they do not go together."""
-    stride = outline.hop_length // codec.hop_length
-    if outline.sample_rate != codec.sample_rate or stride * codec.hop_length != outline.hop_length:
-        raise ConfigError(
-            f"the outline takes {outline.hop_length} samples a frame at {outline.sample_rate} Hz, the codec "
-            f"{codec.hop_length} at {codec.sample_rate} Hz; fit one whose hop_length is a multiple of that."
-        )
-    return stride
-
-
-def example_sources(
-    recipe: LMRecipe, codec: Codec, data: TrainingData, outline: Codec | None = None
-) -> tuple[ExampleSource, list[Examples]]:
+def example_sources(recipe: LMRecipe, codec: Codec, data: TrainingData) -> tuple[ExampleSource, list[Examples]]:
     """Endless training batches, and a few fixed batches of held-out recordings as they are."""
 
     def source(subset: Subset, config: SegmentConfig) -> SegmentExamples:
         labels = [clip.caption for clip in subset.clips]
         segments = Segments(subset.recordings, labels, config, recipe.loop.seed)
-        return SegmentExamples(segments, codec, recipe.model.num_codebooks, recipe.loop.batch_size, outline)
+        return SegmentExamples(segments, codec, recipe.model.num_codebooks, recipe.loop.batch_size)
 
     plain = replace(PLAIN, sample_rate=codec.sample_rate, seconds=recipe.segments.seconds)
     held_out = source(data.valid, plain)
@@ -244,8 +215,7 @@ class LMTask:
         examples = self.train(step)
         generator = torch.Generator().manual_seed(self.recipe.loop.seed * 1_000_003 + step)
         dropped = torch.rand(len(examples.captions), generator=generator) < self.config.condition_dropout
-        condition = self.text(examples.captions).under(examples.outline)
-        return Batch(examples.codes, condition.drop(dropped), examples.frame_mask)
+        return Batch(examples.codes, self.text(examples.captions).drop(dropped), examples.frame_mask)
 
     def step(self, batch: Batch, step: int) -> dict[str, Tensor | float]:
         codes, condition, mask = batch
@@ -255,7 +225,7 @@ class LMTask:
         total, per_codebook = 0.0, torch.zeros(codes.shape[1])
         for rows in torch.arange(codes.shape[0]).chunk(self.loop.accumulate):
             share = len(rows) / codes.shape[0]
-            piece = condition.rows(rows).to(device)
+            piece = Condition(condition.embedding[rows], condition.mask[rows]).to(device)
             real = None if mask is None else mask[rows].to(device)
             with self.accelerator.autocast():
                 loss = next_code_loss(self.prepared, self.lm.config, codes[rows].to(device), piece, real)
@@ -270,15 +240,12 @@ class LMTask:
 
     @torch.no_grad()
     def evaluate(self, folder: Path, step: int) -> dict[str, float]:
-        """Loss on held-out examples with and without their text, and a sound for each of the sample prompts.
-
-        Without the text a model that fills in an outline has no outline either, and its sounds fill in held-out ones.
-        """
+        """Loss on held-out examples with and without their text, and a sound for each of the sample prompts."""
         lm: LM = self.average.module  # type: ignore[assignment]
         with_text, without, each = 0.0, 0.0, torch.zeros(lm.config.num_codebooks)
         for examples in self.validation:
             codes = examples.codes.to(self.accelerator.device)
-            condition = self.text(examples.captions).under(examples.outline).to(self.accelerator.device)
+            condition = self.text(examples.captions).to(self.accelerator.device)
             mask = None if examples.frame_mask is None else examples.frame_mask.to(self.accelerator.device)
             loss = lm.loss(codes, condition, mask)
             with_text += float(loss.mean) / len(self.validation)
@@ -289,17 +256,13 @@ class LMTask:
         return {"valid_loss": with_text, "valid_loss_without_text": without, **per_codebook}
 
     def _write_samples(self, lm: LM, folder: Path) -> None:
-        prompts, outline = self.config.samples, self.validation[0].outline
-        if outline is not None:
-            prompts = tuple(self.validation[0].captions[: len(prompts)])
-            outline = outline[: len(prompts)]
-        if not prompts:
+        if not self.config.samples:
             return
-        condition = self.text(prompts).under(outline).to(self.accelerator.device)
+        condition = self.text(self.config.samples).to(self.accelerator.device)
         frames = round(lm.config.window_seconds * lm.config.frame_rate)
         sampling = decoding.Sampling(guidance=self.config.sample_guidance)
-        codes = decoding.finish(decoding.decode(lm, condition, frames, range(len(prompts)), sampling))
-        for index, prompt in enumerate(prompts):
+        codes = decoding.finish(decoding.decode(lm, condition, frames, range(len(self.config.samples)), sampling))
+        for index, prompt in enumerate(self.config.samples):
             sound = self.codec.decode(codes[index : index + 1].cpu())[0]
             stem = f"{index}-{prompt.replace(' ', '-')}"
             audio.write(folder / f"{stem}.wav", sound.clamp(-1, 1), self.codec.sample_rate, force=True)

@@ -154,20 +154,13 @@ def test_devices_and_numbers_are_chosen_by_what_is_there() -> None:
     assert catalog.resolve_dtype("float16", "cpu") == "float16"
 
 
-def test_a_model_that_plans_is_loaded_whole(planning_model: Path, tiny_model: Path) -> None:
-    model = catalog.load(planning_model)
-    assert model.planner is not None and model.whole_frames == 4
-    assert model.window_frames == 48  # of a second of 50, whole frames of the outline
-    assert catalog.find(planning_model).hash != catalog.find(tiny_model).hash
-
-
 def test_a_codec_alone_is_an_entry_that_generates_nothing(tiny_model: Path, tmp_path: Path) -> None:
     shutil.copytree(tiny_model / "codec", tmp_path / "small" / "codec")
     with pytest.raises(ModelError, match="no folder lm"):
         catalog.find(tmp_path / "small")
     (tmp_path / "small" / "model.json").write_text('{"name": "small"}')
     entry = catalog.find(tmp_path / "small")
-    assert entry.is_codec and not entry.staged and len(entry.hash) == 12
+    assert entry.is_codec and not entry.staged and not entry.speaks and len(entry.hash) == 12
     with pytest.raises(ModelError, match="speaks no language"):
         catalog.load(entry)
     assert not catalog.find(tiny_model).is_codec

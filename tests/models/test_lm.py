@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from audiogen_cli.conditioners.base import Condition
-from audiogen_cli.models.decoding import Sampling, decode, finish
+from audiogen_cli.models.decoding import Sampling, decode
 from audiogen_cli.models.lm import LM, LMConfig
 from audiogen_cli.ops import patterns
 
@@ -291,68 +291,3 @@ def from_transformers(theirs: dict[str, torch.Tensor], ours: dict[str, torch.Ten
         for our, their in norms.items():
             state |= {f"{to}{our}.{part}": theirs[f"{of}{their}.{part}"] for part in ("weight", "bias")}
     return state | {f"out_norm.{part}": theirs[f"model.decoder.layer_norm.{part}"] for part in ("weight", "bias")}
-
-
-OUTLINED = {"outline_codebooks": 3, "outline_size": 7, "outline_stride": 4}
-
-
-def outlined(lm: LM, frames: int, *lengths: int) -> Condition:
-    generator = torch.Generator().manual_seed(3)
-    return text(*lengths).under(torch.randint(0, 7, (len(lengths), 3, -(-frames // 4)), generator=generator))
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("pattern", ["delay", "parallel"])
-@pytest.mark.parametrize("conditioning", ["cross", "none"])
-@pytest.mark.parametrize("positions", ["sin", "rope"])
-def test_with_an_outline_cached_pieces_give_the_logits_of_the_whole(pattern, conditioning, positions) -> None:
-    lm = tiny(pattern, conditioning, positions=positions, **OUTLINED)
-    condition, steps = outlined(lm, 11, 3, 5, 0), random_steps(3, 14)
-    for heard in (condition, condition.null(), None):
-        whole = lm(steps, heard)
-        for cuts in ([0, 5, 6, 9, 10, 14], list(range(15))):
-            for rows in (None, 1):
-                cache = lm.cache(3, 14, heard, rows)
-                pieces = [lm(steps[:, :, a:b], heard, cache) for a, b in itertools.pairwise(cuts)]
-                assert torch.allclose(torch.cat(pieces, dim=2), whole, atol=1e-5)
-
-
-@torch.no_grad()
-def test_an_outline_is_heard_where_it_stands_and_not_before() -> None:
-    lm, steps = tiny(**OUTLINED), random_steps(1, 15)
-    condition = outlined(lm, 12, 4)
-    other = condition.under(condition.outline.clone())
-    other.outline[:, :, 2] = (other.outline[:, :, 2] + 1) % 7
-    changed = (lm(steps, condition) - lm(steps, other)).abs().amax(dim=(0, 1, 3)) > 1e-6
-    assert changed[8] and not changed[:4].any()  # frame 4 knows of its neighbour, frames 0 to 3 do not
-
-
-@torch.no_grad()
-def test_null_logits_do_not_depend_on_the_outline() -> None:
-    lm, steps = tiny(**OUTLINED), random_steps(2, 12)
-    one, two = outlined(lm, 12, 4, 2).null(), outlined(lm, 12, 3, 5).null()
-    assert one.outline.eq(-1).all()
-    assert lm(steps, one).equal(lm(steps, two.under(one.outline)))
-    assert torch.allclose(lm(steps, one), lm(steps, None), atol=1e-5)
-
-
-@pytest.mark.parametrize("guidance", [1.0, 2.5])
-def test_items_under_outlines_do_not_depend_on_their_batch(guidance: float) -> None:
-    lm = tiny(**OUTLINED)
-    condition, sampling = outlined(lm, 10, 3, 5, 2), Sampling(guidance=guidance)
-    together = finish(decode(lm, condition, 10, [1, 2, 3], sampling))
-    for row in range(3):
-        alone = finish(decode(lm, condition.rows([row]), 10, [row + 1], sampling))
-        assert together[row : row + 1].equal(alone)
-
-
-def test_a_model_of_an_outline_learns_from_it() -> None:
-    lm = tiny(**OUTLINED)
-    lm.loss(random_steps(2, 12)[:, :, :12].clamp_max(19), outlined(lm, 12, 3, 4)).mean.backward()
-    assert all(parameter.grad is not None for parameter in lm.guide.parameters())
-
-
-@pytest.mark.parametrize(("pattern", "conditioning"), [("flatten", "cross"), ("delay", "prefix")])
-def test_what_does_not_go_with_an_outline_is_refused(pattern: str, conditioning: str) -> None:
-    with pytest.raises(ValueError, match="outline"):
-        tiny(pattern, conditioning, **OUTLINED)

@@ -12,17 +12,16 @@ from audiogen_cli.data import audio
 from audiogen_cli.errors import AudioError, InputError
 from audiogen_cli.hub import catalog
 from audiogen_cli.hub.catalog import Model
-from audiogen_cli.models.decoding import Sampling, decode, finish
+from audiogen_cli.models.decoding import decode, finish
 from audiogen_cli.pipelines import generate as pipeline
 from audiogen_cli.pipelines.generate import continue_audio, generate, window_seed, windows
 
 RAW: dict[str, Any] = {"normalize": "none", "fade": 0.0}
 
 
-@pytest.fixture(scope="module", params=["tiny_model", "planning_model"])
-def model(request: pytest.FixtureRequest) -> Model:
-    """With and without an outline that is planned first."""
-    return catalog.load(request.getfixturevalue(request.param))
+@pytest.fixture(scope="module")
+def model(tiny_model: Path) -> Model:
+    return catalog.load(tiny_model)
 
 
 def test_a_sound_is_as_long_as_asked(model: Model) -> None:
@@ -39,29 +38,19 @@ def test_a_batch_is_its_items_to_the_bit(model: Model) -> None:
         assert torch.equal(alone, waveform)
 
 
-@pytest.fixture(scope="module")
-def plain(tiny_model: Path) -> Model:
-    return catalog.load(tiny_model)
-
-
-@pytest.fixture(scope="module")
-def planning(planning_model: Path) -> Model:
-    return catalog.load(planning_model)
-
-
 def test_prompt_and_seed_each_change_the_sound(model: Model) -> None:
     rain, dog, other = finish(generate(model, ["rain", "dog", "rain"], 0.5, [1, 1, 2]))
     assert not torch.equal(rain, dog)
     assert not torch.equal(rain, other)
 
 
-def test_raw_samples_are_the_decoders(plain: Model) -> None:
+def test_raw_samples_are_the_decoders(model: Model) -> None:
     """Within one window: the codes of `decode` with the first window's seed, decoded."""
-    [waveform] = finish(generate(plain, ["rain"], 0.5, [3], **RAW))
+    [waveform] = finish(generate(model, ["rain"], 0.5, [3], **RAW))
     seeds = [window_seed(3, 0)]
-    codes = finish(decode(plain.lm, plain.text(["rain"]), 25, seeds, plain.sampling, lanes=plain.card.lanes))
+    codes = finish(decode(model.lm, model.text(["rain"]), 25, seeds, model.sampling, lanes=model.card.lanes))
     with torch.inference_mode():
-        assert torch.equal(waveform, plain.codec.decode(codes)[0])
+        assert torch.equal(waveform, model.codec.decode(codes)[0])
 
 
 def test_normalization_and_fade_only_shape_the_level(model: Model) -> None:
@@ -96,7 +85,7 @@ def test_a_longer_sound_starts_as_its_first_window(model: Model) -> None:
 
 
 def test_each_window_hears_the_end_of_the_last_and_draws_its_own_noise(
-    plain: Model, monkeypatch: pytest.MonkeyPatch
+    model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = []
 
@@ -105,16 +94,13 @@ def test_each_window_hears_the_end_of_the_last_and_draws_its_own_noise(
         return (yield from decode(lm, condition, frames, seeds, sampling, prompt, **rest))
 
     monkeypatch.setattr(pipeline, "decode", recorded)
-    finish(generate(plain, ["rain"], 1.8, [1], stride_seconds=0.3))
+    finish(generate(model, ["rain"], 1.8, [1], stride_seconds=0.3))
     assert [(frames, prompt) for frames, _, prompt in calls] == [(50, None), (50, 35), (50, 35), (45, 35)]
     assert len({seed for _, [seed], _ in calls}) == 4
 
 
 def test_progress_goes_from_the_start_to_the_end(model: Model) -> None:
-    """50 frames a second, and 12.5 of an outline before them; the half second that is known counts for nothing."""
-    new = (100 + 25, 50 + 13) if model.planner else (100, 50)
-    made = (generate(model, ["rain", "dog"], 2.0, [1, 2]), _continued(model, 1.0))
-    for steps, total in zip(made, new, strict=True):
+    for steps, total in ((generate(model, ["rain", "dog"], 2.0, [1, 2]), 100), (_continued(model, 1.0), 50)):
         seen = list(steps)
         done = [step.done_frames for step in seen]
         assert done == sorted(done) and done[-1] == total and done[0] <= 2
@@ -128,42 +114,6 @@ def _continued(model: Model, seconds: float, **settings: Any) -> Any:
 def _noise(seconds: float, sample_rate: int, channels: int = 1) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
     return 0.1 * torch.randn(channels, round(seconds * sample_rate), generator=generator)
-
-
-def test_a_plan_comes_first_and_is_heard(planning: Model) -> None:
-    """2 s in windows of 48 frames: 12 frames of the outline, and a stride of half of that."""
-    assert planning.planner is not None
-    [waveform] = finish(generate(planning, ["rain"], 2.0, [3], **RAW))
-    condition, lanes = planning.text(["rain"]), planning.card.lanes
-    outline, codes = torch.empty(1, 2, 0, dtype=torch.int64), torch.empty(1, 3, 0, dtype=torch.int64)
-    for index, (start, end) in enumerate(windows(25, 12, 6)):
-        known = outline[:, :, start:] if index else None
-        seeds = [window_seed(3, f"plan {index}")]
-        found = decode(planning.planner.lm, condition, end - start, seeds, planning.sampling, known, lanes=lanes)
-        outline = torch.cat([outline[:, :, :start], finish(found)], dim=2)
-    filling = Sampling(1.0, 8, 0.0, planning.card.filling_guidance)
-    for index, (start, end) in enumerate(windows(100, 48, 24)):
-        heard = condition.under(outline[:, :, start // 4 : -(-end // 4)])
-        known = codes[:, :, start:] if index else None
-        found = decode(planning.lm, heard, end - start, [window_seed(3, index)], filling, known, lanes=lanes)
-        codes = torch.cat([codes[:, :, :start], finish(found)], dim=2)
-    with torch.inference_mode():
-        assert torch.equal(waveform, planning.codec.decode(codes)[0])
-
-
-def test_a_continued_recordings_outline_is_kept(planning: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    prompts = []
-
-    def recorded(lm: Any, condition: Any, frames: int, seeds: Any, sampling: Any, prompt: Any, **rest: Any) -> Any:
-        prompts.append(prompt)
-        return (yield from decode(lm, condition, frames, seeds, sampling, prompt, **rest))
-
-    monkeypatch.setattr(pipeline, "decode", recorded)
-    finish(_continued(planning, 0.3))
-    tail = _noise(1.23, 8000)[None, :, -24 * 160 :]  # half of a window, in whole frames of the outline
-    assert planning.planner is not None
-    assert prompts[0].equal(planning.planner.outline.encode(tail))
-    assert prompts[1].equal(planning.codec.encode(tail, 3))
 
 
 @pytest.mark.parametrize(("sample_rate", "channels"), [(8000, 1), (16_000, 2), (44_100, 1), (4_000, 3)])
@@ -187,14 +137,14 @@ def test_there_is_no_step_at_the_seam(model: Model) -> None:
     assert abs(float(waveform[0, 8000] - waveform[0, 7999])) < 0.05
 
 
-def test_new_sound_is_what_the_codec_decodes_after_the_recordings_codes(plain: Model) -> None:
-    [waveform] = finish(_continued(plain, 0.5, fade=0.0))
+def test_new_sound_is_what_the_codec_decodes_after_the_recordings_codes(model: Model) -> None:
+    [waveform] = finish(_continued(model, 0.5, fade=0.0))
     tail = _noise(1.23, 8000)[:, -25 * 160 :]  # half of the window of 50 frames, ending where the recording ends
     with torch.inference_mode():
-        prompt = plain.codec.encode(tail[None], 3)
+        prompt = model.codec.encode(tail[None], 3)
         seeds = [window_seed(1, 0)]
-        codes = finish(decode(plain.lm, plain.text(["rain"]), 50, seeds, plain.sampling, prompt, lanes=2))
-        expected = plain.codec.decode(codes)[0, :, 25 * 160 :]
+        codes = finish(decode(model.lm, model.text(["rain"]), 50, seeds, model.sampling, prompt, lanes=2))
+        expected = model.codec.decode(codes)[0, :, 25 * 160 :]
     assert torch.equal(codes[:, :, :25], prompt)
     assert torch.equal(waveform[:, -len(expected[0]) + 80 :], expected[:, 80:])
 

@@ -15,7 +15,6 @@ from audiogen_cli.errors import ConfigError, InputError
 from audiogen_cli.hub import catalog, checkpoint
 from audiogen_cli.models.codec import Codec
 from audiogen_cli.models.lm import LMConfig
-from audiogen_cli.models.outline import Outline, OutlineConfig
 from audiogen_cli.training.data import Subset, TrainingData
 from audiogen_cli.training.lm import LMRecipe, LMTask, LMTrainingConfig, example_sources, fitted, token_sources
 from audiogen_cli.training.loop import LoopConfig, train
@@ -140,28 +139,3 @@ def test_tokens_of_another_codec_are_refused(tiny_model: Path, prepared: Path) -
     other = dataclasses.replace(made.recipe, model=dataclasses.replace(made.recipe.model, codec_fingerprint="beef"))
     with pytest.raises(InputError, match="not of beef"):
         token_sources(other, Tokens(prepared))
-
-
-def test_a_model_of_an_outline_hears_that_of_each_example(planning_model: Path, tmp_path: Path) -> None:
-    codec: Codec = checkpoint.load(planning_model / "codec")  # type: ignore[assignment]
-    outline: Codec = checkpoint.load(planning_model / "outline")  # type: ignore[assignment]
-    text = T5Conditioner.load(planning_model / "text")
-    recipe = fitted(RECIPE, codec, text, outline)
-    data = TrainingData(subset(("a dog barking", "rain")), subset(("a bell", "a dog", "rain")))
-    train_source, held_out = example_sources(recipe, codec, data, outline)
-    examples = train_source(0)
-    assert examples.outline is not None and examples.outline.shape == (2, 2, 7)  # 25 frames in fours
-    folders = {part: planning_model / part for part in ("codec", "text", "outline", "planner")}
-    made = LMTask(recipe, codec, text, train_source, held_out, {}, None, folders)
-    assert made.batch(0).condition.outline is not None
-    metrics = [r.metrics for r in train(made, recipe.loop, tmp_path, to_dict(recipe)) if r.kind == "evaluate"]
-    assert math.isfinite(metrics[-1]["valid_loss"])
-    assert len(list((tmp_path / "samples/step-00000006").glob("*.wav"))) == 2
-    assert catalog.load(tmp_path / "model").planner is not None
-
-
-def test_an_outline_of_other_frames_is_refused(tiny_model: Path) -> None:
-    codec: Codec = checkpoint.load(tiny_model / "codec")  # type: ignore[assignment]
-    odd = Outline(OutlineConfig(8_000, 500, n_fft=256))
-    with pytest.raises(ConfigError, match="hop_length is a multiple"):
-        fitted(RECIPE, codec, T5Conditioner.load(tiny_model / "text"), odd)
