@@ -87,7 +87,7 @@ def test_every_option_named_in_the_readme_exists() -> None:
 
     from audiogen_cli.cli.main import app
 
-    known = {"--help", "--extra-index-url"}
+    known = {"--help", "--extra-index-url", "--no-deps"}
     groups = [get_command(app)]
     while groups:
         command = groups.pop()
