@@ -1,7 +1,7 @@
 """An outline: a codec of few frames a second, whose codes say how the spectrum of a sound moves.
 
     waveform [B, 1, N] --log mel--> [B, M, T * subframes] --patches--> [B, T, M * subframes] --residual VQ--> [B, K, T]
-    codes --sum of the entries--> log mel [B, M, T * subframes] --renderer--> magnitudes --Griffin-Lim--> waveform
+    codes --sum of the entries--> log mel [B, M, T * subframes] --renderer--> magnitudes, random phases -> waveform
 
 A language model reads as many steps of it for 4 s as of other codecs for 1 s, which holds a sound together when there
 is little to learn from. The codes are k-means centres of patches of a log mel spectrum, as those of HuBERT's first
@@ -30,7 +30,8 @@ FLOOR = math.log(1e-4)  # -80 dB: what is quieter is silence
 class OutlineConfig:
     """A frame of codes stands for `hop_length` samples, described by `subframes` mel spectra of `num_mels` bands.
 
-    decoder_dim .. synthesis_fft: of the renderer, as in SpectralConfig; it hears a mel spectrum as its latent.
+    decoder_dim .. griffin_lim_iterations: of the renderer, as in SpectralConfig; it hears a mel spectrum as its latent.
+        Phases stay random by default: magnitudes as coarse as these fit no waveform, and looking for one spoils noise.
     """
 
     sample_rate: int = 16_000
@@ -45,6 +46,7 @@ class OutlineConfig:
     subframe_dim: int = 320
     subframe_layers: int = 2
     synthesis_fft: int = 640
+    griffin_lim_iterations: int = 0
 
     def __post_init__(self) -> None:
         if self.hop_length % self.subframes or self.n_fft < self.hop_length // self.subframes:
@@ -62,6 +64,7 @@ class OutlineConfig:
             subframe_layers=self.subframe_layers,
             synthesis_fft=self.synthesis_fft,
             phase="griffin-lim",
+            griffin_lim_iterations=self.griffin_lim_iterations,
             latent_dim=self.num_mels,
             analysis_ffts=(),
             analysis_hops=(),
