@@ -51,6 +51,17 @@ def codec(
             rich_help_panel=_RECORDINGS,
         ),
     ] = "",
+    heard_at: Annotated[
+        int | None,
+        typer.Option(
+            "--heard-at",
+            metavar="HZ",
+            min=1_000,
+            max=192_000,
+            help="Score at this rate, say that of the recordings. (Default: the codec's.)",
+            rich_help_panel=_RECORDINGS,
+        ),
+    ] = None,
     opus: Annotated[
         list[float],
         typer.Option("--opus", metavar="KBPS", help="Opus at this rate; again for more.", rich_help_panel=_PEERS),
@@ -96,8 +107,8 @@ def codec(
         rate_report.check_drawing()
     recordings = rate_distortion.choose(folder, clips, shortest, longest, source)
     loaded = _loaded(model, device)
-    coders = [*_ours(loaded, kbps), *(_others(loaded, opus, lyra) if peers else [])]
-    report = _watched(rate_distortion.evaluate(loaded, coders, recordings, listen))
+    coders = [*_ours(loaded, kbps), *(_others(loaded, opus, lyra, heard_at) if peers else [])]
+    report = _watched(rate_distortion.evaluate(loaded, coders, recordings, listen, heard_at))
     if output is not None:
         with files.replacing(output, force) as file:
             file.write(json.dumps(to_dict(report), indent=1).encode() + b"\n")
@@ -129,10 +140,11 @@ def _ours(loaded: NamedCodec, kbps: Sequence[float] | None) -> list[Coder]:
     return [rate_distortion.Neural(loaded, rate, model) for rate in kbps or rate_distortion.default_kbps(loaded)]
 
 
-def _others(loaded: NamedCodec, opus: Sequence[float], lyra: Path | None) -> list[Coder]:
+def _others(loaded: NamedCodec, opus: Sequence[float], lyra: Path | None, heard_at: int | None) -> list[Coder]:
     from audiogen_cli.pipelines.peers import LYRA_KBPS, Lyra, Opus
 
-    found: list[Coder] = [Opus(kbps, loaded.codec.sample_rate, loaded.codec.channels) for kbps in opus]
+    rate = heard_at or loaded.codec.sample_rate
+    found: list[Coder] = [Opus(kbps, rate, loaded.codec.channels) for kbps in opus]
     return found + ([Lyra(lyra, kbps) for kbps in LYRA_KBPS] if lyra is not None else [])
 
 

@@ -2,8 +2,8 @@
 
     recordings [C, N] --encode--> Stream (bits) --decode--> [C, N] --scores--> a row of the table
 
-The reference is the recording at our codec's rate and channels. A codec of another rate gets it resampled, and what it
-decodes is resampled back, so that a band which it does not code counts against it.
+The reference is the recording at our codec's channels and rate, or at a rate asked for. A codec of another rate gets it
+resampled, and what it decodes is resampled back, so that a band which it does not code counts against it.
 """
 
 from __future__ import annotations
@@ -151,13 +151,13 @@ def default_kbps(codec: NamedCodec) -> list[float]:
 
 
 def evaluate(
-    codec: NamedCodec, coders: Sequence[Coder], paths: Sequence[Path], listen: bool = True
+    codec: NamedCodec, coders: Sequence[Coder], paths: Sequence[Path], listen: bool = True, heard_at: int | None = None
 ) -> Generator[Progress, None, Report]:
     """A row for each coder. listen: also the scores of metrics/perception.py, where their packages are installed.
 
-    Raises AudioError when a recording cannot be read.
+    heard_at: the rate of the reference in Hz; None: the codec's. Raises AudioError when a recording cannot be read.
     """
-    rate, channels = codec.codec.sample_rate, codec.codec.channels
+    rate, channels = heard_at or codec.codec.sample_rate, codec.codec.channels
     references = [audio.read(path, rate, channels).waveform for path in paths]
     rows, total = list[Row](), len(coders) * len(references)
     for coder in coders:

@@ -40,6 +40,18 @@ def test_a_table_a_report_and_a_picture(
     assert (tmp_path / "rates.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_scores_can_be_taken_at_another_rate(
+    audiolm: Callable[..., Result], tiny_model: Path, folder: Path
+) -> None:
+    arguments = ("--model", tiny_model, "--shortest", "0.1", "--kbps", "0.8", "--opus", "12", "--no-listen", "--json")
+    result = audiolm("evaluate", "codec", folder, *arguments, "--heard-at", "6000")
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert report["sample_rate"] == 6_000
+    own = json.loads(audiolm("evaluate", "codec", folder, *arguments).stdout)
+    assert own["rows"][0]["scores"]["mel_distance"] != report["rows"][0]["scores"]["mel_distance"]
+
+
 def test_json_is_one_object_and_the_codec_can_stand_alone(
     audiolm: Callable[..., Result], tiny_model: Path, folder: Path
 ) -> None:
