@@ -31,6 +31,7 @@ from audiogen_cli.errors import ConfigError, InputError, ModelError
 from audiogen_cli.hub import download
 from audiogen_cli.hub.card import ModelCard, SamplingDefaults
 from audiogen_cli.hub.known import KNOWN, Facts, of_repo
+from audiogen_cli.hub.shelf import SHELVES
 
 if TYPE_CHECKING:
     import torch
@@ -54,8 +55,6 @@ PARTS = ("codec", "lm", "text")
 SCORER = "clap"
 STAGED_PARTS = ("codec", "encoder", "semantic", "coarse")
 SPEAKING_PARTS = ("codec", "valle")
-_PACKAGE = Path(__file__).resolve().parents[1]
-SHELVES = (_PACKAGE / "weights", _PACKAGE.parent / "weights")
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,9 @@
 
 `kind` looks up a literal table, never an import path. Every key and shape must be the expected one. Weights may be
 stored in 16 bits; they are computed with in float32 unless asked otherwise.
+
+A codec of mel spectrograms may sound through the vocoder that comes with the program: then its folder does not hold
+that again.
 """
 
 from __future__ import annotations
@@ -21,14 +24,17 @@ from torch import Tensor, nn
 from audiogen_cli.config import from_dict, nearest, to_dict
 from audiogen_cli.errors import CheckpointError, OutputError
 from audiogen_cli.hub.soundstream import SoundStream
-from audiogen_cli.hub.tables import WEIGHTS, Safetensors, fill, only_for_training
+from audiogen_cli.hub.shelf import VOCODER, on_shelf
+from audiogen_cli.hub.tables import WEIGHTS, Beside, Safetensors, Source, fill, only_for_training
 from audiogen_cli.models.audiolm import Stage, StageConfig
 from audiogen_cli.models.clap import CLAP, CLAPConfig
 from audiogen_cli.models.codec import Codec
 from audiogen_cli.models.depth import DepthConfig, DepthStage
 from audiogen_cli.models.encodec import Encodec, EncodecConfig, StereoEncodec
 from audiogen_cli.models.entropy import EntropyLM, EntropyLMConfig
+from audiogen_cli.models.hifigan import HiFiGAN, HiFiGANConfig
 from audiogen_cli.models.lm import LM, LMConfig
+from audiogen_cli.models.mel import MelCodec, MelConfig
 from audiogen_cli.models.outline import Outline, OutlineConfig
 from audiogen_cli.models.soundstream import SoundStreamConfig
 from audiogen_cli.models.spectral import SpectralCodec, SpectralConfig
@@ -37,6 +43,7 @@ from audiogen_cli.models.vq_wav2vec import VQWav2Vec, VQWav2VecConfig
 from audiogen_cli.ops.skeleton import skeleton
 
 FORMAT = 1
+_BORROWED = "vocoder."
 
 KINDS: dict[str, tuple[type[Any], type[nn.Module]]] = {
     "clap": (CLAPConfig, CLAP),
@@ -44,7 +51,9 @@ KINDS: dict[str, tuple[type[Any], type[nn.Module]]] = {
     "encodec": (EncodecConfig, Encodec),
     "encodec-stereo": (EncodecConfig, StereoEncodec),
     "entropy-lm": (EntropyLMConfig, EntropyLM),
+    "hifigan": (HiFiGANConfig, HiFiGAN),
     "lm": (LMConfig, LM),
+    "mel": (MelConfig, MelCodec),
     "outline": (OutlineConfig, Outline),
     "soundstream": (SoundStreamConfig, SoundStream),
     "spectral": (SpectralConfig, SpectralCodec),
@@ -74,7 +83,9 @@ def save(
     """
     folder = Path(folder)
     tensors = {
-        name: _stored(tensor, dtype) for name, tensor in module.state_dict().items() if not only_for_training(name)
+        name: _stored(tensor, dtype)
+        for name, tensor in module.state_dict().items()
+        if not only_for_training(name) and not (_borrows(module) and name.startswith(_BORROWED))
     }
     header = {
         "format": FORMAT,
@@ -118,7 +129,22 @@ def load(
     module = skeleton(lambda: module_class(config))
     if not (folder / WEIGHTS).is_file():
         raise CheckpointError(f"cannot read {folder / WEIGHTS}: it is not there; fetch or write the checkpoint again.")
-    return fill(module, Safetensors(folder / WEIGHTS), (), dtype).to(device)
+    source: Source = Safetensors(folder / WEIGHTS)
+    if _borrows(module):
+        source = Beside(source, Safetensors(on_shelf(VOCODER) / WEIGHTS), _BORROWED)
+    return fill(module, source, (), dtype).to(device)
+
+
+def with_vocoder(codec: MelCodec) -> MelCodec:
+    """A codec that was just made, with the vocoder that comes with the program where it has none of its own."""
+    if _borrows(codec):
+        vocoder: Any = load(on_shelf(VOCODER), expect=("hifigan",))
+        codec.vocoder.load_state_dict(vocoder.state_dict())
+    return codec
+
+
+def _borrows(module: nn.Module) -> bool:
+    return isinstance(module, MelCodec) and module.config.vocoder is None
 
 
 def read_header(folder: Path) -> dict[str, Any]:

@@ -75,6 +75,24 @@ class Safetensors:
             return [name.removeprefix(self.prefix) for name in file.keys() if name.startswith(self.prefix)]  # noqa: SIM118
 
 
+class Beside:
+    """A source, and the tensors of a second one under a prefix."""
+
+    def __init__(self, first: Source, second: Source, prefix: str) -> None:
+        self.where = first.where
+        self._first, self._second, self._prefix = first, second, prefix
+
+    def shapes(self) -> dict[str, list[int]]:
+        return self._first.shapes() | {self._prefix + name: shape for name, shape in self._second.shapes().items()}
+
+    def read(self, names: Sequence[str]) -> list[Tensor]:
+        second = [name for name in names if name.startswith(self._prefix)]
+        first = [name for name in names if not name.startswith(self._prefix)]
+        tensors = dict(zip(first, self._first.read(first), strict=True))
+        tensors |= zip(second, self._second.read([name.removeprefix(self._prefix) for name in second]), strict=True)
+        return [tensors[name] for name in names]
+
+
 class Pickled:
     """The tensors in a file of torch.save, under `key` or at its top; only tensors and plain data are accepted."""
 

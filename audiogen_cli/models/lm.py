@@ -148,6 +148,22 @@ class LM(nn.Module):
         """`next_code_loss` of this model."""
         return next_code_loss(self, self.config, codes, condition, frame_mask)
 
+    @torch.no_grad()
+    def begin_with(self, vectors: Tensor) -> None:
+        """Lets codes begin as what they stand for: the rows of tables and heads become random projections of vectors
+        [K, V, D], at the size they had.
+
+        A code near another then begins near it, and what is learnt of one is learnt of both, which counts where a
+        thousand codes a codebook are to be learnt from an hour.
+        """
+        generator = torch.Generator().manual_seed(0)
+        for own, emb, head in zip(vectors.float(), self.emb, self.heads, strict=False):
+            placed = (own - own.mean(dim=0)) / own.std().clamp_min(1e-8)
+            for weight in (emb.weight[: self.config.codebook_size], head.weight):  # type: ignore[index]
+                project = torch.randn(vectors.shape[2], self.config.dim, generator=generator).to(placed)
+                begun = placed @ project
+                weight.copy_(begun * (weight.std() / begun.std().clamp_min(1e-8)))  # type: ignore[operator,union-attr]
+
     def _memory(self, condition: Condition | None, cache: KVCache | None, like: Tensor) -> list[Memory] | None:
         """What cross-attention reads. One zero row, "nothing", stands before the text: without text it is all there is.
 

@@ -119,6 +119,25 @@ def mel_filter_bank(
     return torch.minimum(rising, falling).clamp_min(0.0).float()
 
 
+@functools.lru_cache(maxsize=8)
+def slaney_filter_bank(sample_rate: int, n_fft: int, num_mels: int, f_max: float | None = None) -> Tensor:
+    """[num_mels, n_fft // 2 + 1] triangles of equal area on Slaney's mel scale, which is linear below 1 kHz.
+
+    What librosa makes by default, and so what most published vocoders hear. Callers must not write into it.
+    """
+    step, knee = 200.0 / 3.0, 1000.0  # Hz a mel up to the knee, a factor of 6.4 every 27 mels above it
+    growth = math.log(6.4) / 27.0
+    top = f_max or sample_rate / 2
+    highest = top / step if top < knee else knee / step + math.log(top / knee) / growth
+    mels = torch.linspace(0.0, highest, num_mels + 2, dtype=torch.float64)
+    edges = torch.where(mels < knee / step, mels * step, knee * ((mels - knee / step) * growth).exp())
+    bins = torch.linspace(0, sample_rate / 2, n_fft // 2 + 1, dtype=torch.float64)
+    rising = (bins - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
+    falling = (edges[2:, None] - bins) / (edges[2:] - edges[1:-1])[:, None]
+    area = 2.0 / (edges[2:] - edges[:-2])[:, None]
+    return (torch.minimum(rising, falling).clamp_min(0.0) * area).float()
+
+
 def mel_spectrogram(
     waveform: Tensor, sample_rate: int, n_fft: int, hop_length: int, num_mels: int, f_max: float | None = None
 ) -> Tensor:

@@ -37,6 +37,7 @@ from audiogen_cli.models.discriminators import (
     SpectrogramDiscriminatorConfig,
 )
 from audiogen_cli.models.encodec import Encodec, EncodecConfig
+from audiogen_cli.models.mel import MelCodec, MelConfig
 from audiogen_cli.models.soundstream import SoundStreamCodec, SoundStreamConfig
 from audiogen_cli.models.soundstream_discriminators import (
     ComplexSTFTDiscriminator,
@@ -61,6 +62,10 @@ class CodecTrainingConfig:
     Among them 0 stands for no quantization, as Mimi trains half of the time (2410.00037), and so do the steps before
     `codes_start`.
 
+    speed: how many times as fast an example is played, which shifts its pitch too: one speaker stands for several.
+
+    discriminator_start: from which step on the discriminator learns, None is `adversarial_start`. Without a head start it
+        is nothing but a linear function at first, which the codec satisfies before it has become more.
     discriminator_probability: of the discriminator to be updated at a step whose turn it is by `discriminator_every`.
     betas, weight_decay: of AdamW, for codec and discriminator; only matrices decay.
 
@@ -74,6 +79,7 @@ class CodecTrainingConfig:
     codebook_odds: tuple[float, ...] = ()
     codes_start: int = 0
     adversarial_start: int = 3_000
+    discriminator_start: int | None = None
     discriminator_every: int = 1
     discriminator_probability: float = 1.0
     discriminator_learning_rate: float = 3e-4
@@ -82,6 +88,7 @@ class CodecTrainingConfig:
     freeze_codes_at: int | None = None
     mix_probability: float = 0.3
     gain_db: tuple[float, float] = (-12.0, 6.0)
+    speed: tuple[float, float] = (1.0, 1.0)
     losses: CodecLossConfig = field(default_factory=CodecLossConfig)
     discriminator: MSSTFTDiscriminatorConfig = field(default_factory=MSSTFTDiscriminatorConfig)
     spectrogram_discriminator: SpectrogramDiscriminatorConfig = field(default_factory=SpectrogramDiscriminatorConfig)
@@ -103,14 +110,17 @@ class CodecTrainingConfig:
             raise ValueError("r1_weight and weight_decay are 0 or more, r1_every and discriminator_every 1 or more.")
         if not (0 <= self.noise_probability <= 1 and 0 <= self.discriminator_probability <= 1):
             raise ValueError("noise_probability and discriminator_probability are from 0 to 1.")
+        if not 0 < self.speed[0] <= self.speed[1]:
+            raise ValueError("speed is a range above 0, the slower end first.")
         if len(self.codebook_choices) != len(self.codebook_odds):
             raise ValueError("codebook_choices and codebook_odds must be equally long.")
 
 
 @dataclass(frozen=True)
 class CodecRecipe:
-    """One of `spectral`, `encodec` and `soundstream` says what is built."""
+    """One of `mel`, `spectral`, `encodec` and `soundstream` says what is built."""
 
+    mel: MelConfig | None = None
     spectral: SpectralConfig | None = None
     encodec: EncodecConfig | None = None
     soundstream: SoundStreamConfig | None = None
@@ -118,12 +128,14 @@ class CodecRecipe:
     loop: LoopConfig = field(default_factory=LoopConfig)
 
     def __post_init__(self) -> None:
-        if sum(config is not None for config in (self.spectral, self.encodec, self.soundstream)) > 1:
-            raise ValueError("the recipe names two codecs; keep one of [spectral], [encodec] and [soundstream].")
+        if sum(config is not None for config in (self.mel, self.spectral, self.encodec, self.soundstream)) > 1:
+            raise ValueError("the recipe names two codecs; keep one of [mel], [spectral], [encodec] and [soundstream].")
         if self.loop.batch_size % self.loop.accumulate:
             raise ValueError("batch_size must be a multiple of accumulate, so that its parts are equally large.")
 
     def build(self) -> Codec:
+        if self.mel:
+            return checkpoint.with_vocoder(MelCodec(self.mel))
         if self.soundstream:
             return SoundStream(self.soundstream)
         return Encodec(self.encodec) if self.encodec else SpectralCodec(self.spectral or SpectralConfig())
@@ -200,12 +212,21 @@ class CodecTask:
         return torch.stack([self._example(samples, generator) for _ in range(self.recipe.loop.batch_size)])
 
     def _example(self, samples: int, generator: torch.Generator) -> Tensor:
-        waveform = self.train.crop(samples, generator)
+        heard = round(samples * self._speed(generator))
+        waveform = self.train.crop(heard, generator)
         if torch.rand((), generator=generator) < self.config.mix_probability:
-            waveform = waveform + self.train.crop(samples, generator)
+            waveform = waveform + self.train.crop(heard, generator)
+        if heard != samples:  # a longer or shorter spectrum: played faster or slower
+            waveform = torch.fft.irfft(torch.fft.rfft(waveform), samples) * (samples / heard)
         low, high = self.config.gain_db
         gain = 10.0 ** ((low + (high - low) * float(torch.rand((), generator=generator))) / 20.0)
         return waveform * gain / max(1.0, gain * float(waveform.abs().max()))
+
+    def _speed(self, generator: torch.Generator) -> float:
+        slowest, fastest = self.config.speed
+        if slowest == fastest:
+            return slowest
+        return slowest * (fastest / slowest) ** float(torch.rand((), generator=generator))
 
     def step(self, batch: Tensor, step: int) -> dict[str, Tensor | float]:
         if self.config.freeze_codes_at is not None and step >= self.config.freeze_codes_at:
@@ -236,7 +257,9 @@ class CodecTask:
 
     def _discriminators_turn(self, step: int) -> bool:
         """Whether the discriminator is updated, by the step alone; EnCodec's is in two steps of three."""
-        if step < self.config.adversarial_start or step % self.config.discriminator_every:
+        start = self.config.discriminator_start
+        first = self.config.adversarial_start if start is None else start
+        if step < first or step % self.config.discriminator_every:
             return False
         generator = torch.Generator().manual_seed(self.recipe.loop.seed * 1_000_003 + step + 700_001)
         return float(torch.rand((), generator=generator)) < self.config.discriminator_probability
@@ -371,7 +394,7 @@ class CodecTask:
 
 def _discriminator(codec: Codec, config: CodecTrainingConfig) -> nn.Module:
     """What the recipe asks for; a codec whose magnitudes have a texture has its own. A single one is its own module."""
-    if isinstance(codec, SpectralCodec) and codec.config.texture == "noise":
+    if isinstance(codec, MelCodec) or (isinstance(codec, SpectralCodec) and codec.config.texture == "noise"):
         return SpectrogramDiscriminator(config.spectrogram_discriminator)
     members: list[nn.Module] = [MSSTFTDiscriminator(config.discriminator)] if config.ms_stft else []
     if config.wave_discriminator:

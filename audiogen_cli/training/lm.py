@@ -72,9 +72,11 @@ class SegmentExamples:
 
 @dataclass(frozen=True)
 class LMTrainingConfig:
-    """`condition_dropout`: the share of examples that lose their text (AudioGen: 0.1)."""
+    """`condition_dropout`: the share of examples that lose their text (AudioGen: 0.1). begin_with_vectors: see
+    LM.begin_with."""
 
     condition_dropout: float = 0.1
+    begin_with_vectors: bool = False
     weight_decay: float = 0.1
     samples: tuple[str, ...] = ("dog barking in rain", "a rooster crowing", "footsteps on gravel", "an explosion")
     sample_guidance: float = 3.0
@@ -199,6 +201,8 @@ class LMTask:
         self.codec, self.text, self.source = codec, text, source
         self.train, self.validation, self.folders = train, validation, dict(folders or {})
         self.lm = start or LM(recipe.model)
+        if start is None and self.config.begin_with_vectors:
+            self.lm.begin_with(codec.codebooks())
         self.average = averaged(self.lm, recipe.loop)
         self.modules: dict[str, nn.Module] = {"lm": self.lm}
         self.extras: dict[str, Any] = {"average": self.average}

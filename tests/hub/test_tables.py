@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from audiogen_cli.errors import CheckpointError
-from audiogen_cli.hub.tables import Pickled, Safetensors, fill, renamed
+from audiogen_cli.hub.tables import Beside, Pickled, Safetensors, fill, renamed
 
 TABLE = ((r"^junk\.", None), (r"^old\.", ""), (r"\.q$", ".weight#0"), (r"\.k$", ".weight#1"))
 STATE = {
@@ -66,6 +66,14 @@ def test_what_does_not_fit_is_named(stored, change: dict, reason: str) -> None:
     state = {name: tensor for name, tensor in (STATE | change).items() if tensor is not None}
     with pytest.raises(CheckpointError, match=reason):
         fill(module(), stored(state), TABLE)
+
+
+def test_a_second_source_stands_under_its_prefix(tmp_path: Path) -> None:
+    save_file({"a": torch.ones(2)}, tmp_path / "one")
+    save_file({"a": torch.zeros(3)}, tmp_path / "two")
+    both = Beside(Safetensors(tmp_path / "one"), Safetensors(tmp_path / "two"), "part.")
+    assert both.shapes() == {"a": [2], "part.a": [3]}
+    assert [len(tensor) for tensor in both.read(["part.a", "a"])] == [3, 2]
 
 
 def test_a_prefix_selects_a_part(tmp_path: Path) -> None:

@@ -291,3 +291,17 @@ def from_transformers(theirs: dict[str, torch.Tensor], ours: dict[str, torch.Ten
         for our, their in norms.items():
             state |= {f"{to}{our}.{part}": theirs[f"{of}{their}.{part}"] for part in ("weight", "bias")}
     return state | {f"out_norm.{part}": theirs[f"model.decoder.layer_norm.{part}"] for part in ("weight", "bias")}
+
+
+def test_codes_that_are_near_begin_near_and_nothing_else_changes() -> None:
+    model, before = tiny(), tiny()
+    vectors = torch.randn(5, 20, 6)
+    vectors[0, 3] = vectors[0, 4] + 0.01
+    model.begin_with(vectors)
+    for weight, old in ((model.emb[0].weight[:20], before.emb[0].weight[:20]), (model.heads[0].weight,) * 2):
+        distance = torch.cdist(weight, weight)
+        assert distance[3, 4] < 0.05 * distance[3, 5]
+        assert 0.5 < weight.std() / old.std() < 2
+    assert not torch.allclose(model.emb[0].weight[:20], model.emb[1].weight[:20])
+    assert torch.equal(model.emb[0].weight[20], before.emb[0].weight[20])
+    assert torch.equal(model.transformer.layers[0].linear1.weight, before.transformer.layers[0].linear1.weight)

@@ -10,6 +10,8 @@ import torch
 from audiogen_cli.errors import InputError, ModelError
 from audiogen_cli.models.codec import Codec
 from audiogen_cli.models.encodec import Encodec, EncodecConfig, StereoEncodec
+from audiogen_cli.models.hifigan import HiFiGANConfig
+from audiogen_cli.models.mel import MelCodec, MelConfig
 from audiogen_cli.models.spectral import SpectralCodec, SpectralConfig
 from audiogen_cli.models.streaming import decode_blocks, encode_blocks, regrouped
 
@@ -36,6 +38,14 @@ SPECTRAL = SpectralConfig(
     griffin_lim_iterations=2,
 )
 
+VOICE = HiFiGANConfig(
+    sample_rate=800, n_fft=24, num_mels=6, f_max=400.0, channels=8, upsample_rates=(2, 2), upsample_kernels=(4, 4),
+    kernels=(3,), dilations=(1,),
+)  # fmt: skip
+MEL = MelConfig(
+    VOICE, 4, 8, 1, 1, 12, 1, 1, kernel_size=3, noise_dim=2, latent_dim=4, num_codebooks=4, codebook_size=16
+)  # fmt: skip
+
 
 def encodec(**options):
     return Encodec(dataclasses.replace(ENCODEC, **options))
@@ -55,6 +65,8 @@ CODECS = {
     "griffin-lim, other windows": lambda: spectral(
         analysis_ffts=(40,), analysis_hops=(8,), synthesis_fft=26, channels=2
     ),
+    "mel": lambda: MelCodec(MEL),
+    "mel, textured and leveled": lambda: MelCodec(dataclasses.replace(MEL, texture=True, leveling_rounds=1)),
     "predicted phase": lambda: spectral(phase="predicted", subframes=1, synthesis_fft=50),
 }
 
@@ -70,7 +82,8 @@ def codec(request):
 @torch.no_grad()
 def place_codebooks(codec):
     """Entries among the latents: far from them, every frame would have the same code."""
-    latents = codec.encoder(noise(codec, 200 * codec.hop_length, 1))[0].T
+    heard = noise(codec, 200 * codec.hop_length, 1)
+    latents = codec.encoder(codec.level(heard) if isinstance(codec, MelCodec) else heard)[0].T
     for stage in codec.quantizer.stages:
         stage.embed.copy_(latents[torch.randperm(len(latents))[: len(stage.embed)]])
         latents = latents - stage.decode(stage.encode(latents))

@@ -73,3 +73,12 @@ def test_griffin_lim_of_a_part_is_that_part_of_the_whole(n_fft: int, hop: int, i
     part = stft.griffin_lim(magnitude[..., 20:70], hop, iterations, first_frame=20)
     inner = slice(reach * hop, (50 - reach) * hop)
     torch.testing.assert_close(part[:, inner], whole[:, 20 * hop : 70 * hop][:, inner], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("rate", "n_fft", "mels", "top"), [(22_050, 1024, 80, 8000.0), (16_000, 512, 40, None)])
+def test_slaneys_bank_is_the_one_of_transformers(rate: int, n_fft: int, mels: int, top: float | None) -> None:
+    from transformers.audio_utils import mel_filter_bank
+
+    theirs = mel_filter_bank(n_fft // 2 + 1, mels, 0.0, top or rate / 2, rate, norm="slaney", mel_scale="slaney")
+    ours = stft.slaney_filter_bank(rate, n_fft, mels, top)
+    torch.testing.assert_close(ours, torch.from_numpy(theirs).T.float(), atol=1e-7, rtol=1e-5)

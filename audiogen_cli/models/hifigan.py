@@ -1,0 +1,147 @@
+"""HiFi-GAN (2010.05646): the generator, which turns a mel spectrogram into a waveform.
+
+    log mel [B, M, T] --conv--> [B, 512, T] --up x8--> [B, 256, 8 T] --up x8--> --up x2--> --up x2--> tanh -> [B, 1, 256 T]
+                                                 `--> mean of residual blocks that hear 3, 7 and 11 samples, dilated
+
+It has no encoder and no codes: what codes a mel spectrogram in few bits (models/mel.py) sounds through it. Weights are
+those of the original's generator with its weight normalization multiplied out; they are not trained here.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from audiogen_cli.ops.stft import frame_stft, overlap_add, slaney_filter_bank
+
+MOST_GAIN = 2.0  # nats that `leveled` turns a band up by; down there is no limit but the floor
+SLOPE = 0.1  # of the leaky ReLUs but the last, which has PyTorch's 0.01
+
+
+@dataclass(frozen=True)
+class HiFiGANConfig:
+    """The defaults are V1 of the paper's appendix A, and the features its published generators hear.
+
+    floor: magnitudes of an unscaled STFT through bands of equal area, below which all is one.
+    """
+
+    sample_rate: int = 22_050
+    n_fft: int = 1024
+    num_mels: int = 80
+    f_max: float = 8_000.0
+    floor: float = 1e-5
+    channels: int = 512
+    upsample_rates: tuple[int, ...] = (8, 8, 2, 2)
+    upsample_kernels: tuple[int, ...] = (16, 16, 4, 4)
+    kernels: tuple[int, ...] = (3, 7, 11)
+    dilations: tuple[int, ...] = (1, 3, 5)
+
+    def __post_init__(self) -> None:
+        if len(self.upsample_rates) != len(self.upsample_kernels):
+            raise ValueError("upsample_rates and upsample_kernels must be equally long.")
+        if any((kernel - rate) % 2 or kernel < rate for rate, kernel in self._stages):
+            raise ValueError("an upsample kernel must be as long as its rate, or an even number of samples longer.")
+
+    @property
+    def hop_length(self) -> int:
+        return math.prod(self.upsample_rates)
+
+    @property
+    def context(self) -> int:
+        """Frames to either side that the samples of a frame depend on."""
+        reach = max(self.kernels) // 2 * (sum(self.dilations) + len(self.dilations))
+        beyond = 3
+        for rate, kernel in reversed(self._stages):
+            beyond = -(-(beyond + reach + kernel) // rate)
+        return beyond + 3
+
+    @property
+    def leveling_context(self) -> int:
+        """The same for one round of `HiFiGAN.leveled`: a window's reach, on the way there and on the way back."""
+        return -(-self.n_fft // self.hop_length)
+
+    @property
+    def _stages(self) -> list[tuple[int, int]]:
+        return list(zip(self.upsample_rates, self.upsample_kernels, strict=True))
+
+
+class _Residual(nn.Module):
+    """Dilated convolutions, each followed by a plain one, around which the signal passes."""
+
+    def __init__(self, channels: int, kernel: int, dilations: tuple[int, ...]) -> None:
+        super().__init__()
+        self.dilated = nn.ModuleList(
+            nn.Conv1d(channels, channels, kernel, padding=kernel // 2 * d, dilation=d) for d in dilations
+        )
+        self.plain = nn.ModuleList(nn.Conv1d(channels, channels, kernel, padding=kernel // 2) for _ in dilations)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for dilated, plain in zip(self.dilated, self.plain, strict=True):
+            x = x + plain(F.leaky_relu(dilated(F.leaky_relu(x, SLOPE)), SLOPE))
+        return x
+
+
+class HiFiGAN(nn.Module):
+    def __init__(self, config: HiFiGANConfig) -> None:
+        super().__init__()
+        self.config = config
+        widths = [config.channels >> stage for stage in range(len(config.upsample_rates) + 1)]
+        self.pre = nn.Conv1d(config.num_mels, widths[0], 7, padding=3)
+        self.up = nn.ModuleList(
+            nn.ConvTranspose1d(wide, narrow, kernel, rate, (kernel - rate) // 2)
+            for (rate, kernel), wide, narrow in zip(config._stages, widths, widths[1:], strict=False)
+        )
+        self.blocks = nn.ModuleList(
+            nn.ModuleList(_Residual(width, kernel, config.dilations) for kernel in config.kernels)
+            for width in widths[1:]
+        )
+        self.post = nn.Conv1d(widths[-1], 1, 7, padding=3)
+
+    def mel(self, waveform: Tensor) -> Tensor:
+        """waveform [B, 1, N] at `sample_rate` -> what `forward` hears of it, [B, M, T = ceil(N / hop_length)]."""
+        config = self.config
+        with torch.autocast(waveform.device.type, enabled=False):
+            magnitude = frame_stft(waveform[:, 0].float(), config.n_fft, config.hop_length).abs()
+            bank = _bank(config).to(magnitude.device)
+            return (bank @ magnitude).clamp_min(config.floor).log()
+
+    def forward(self, level: Tensor) -> Tensor:
+        """log mel [B, M, T] -> waveform [B, 1, T * hop_length] in (-1, 1)."""
+        x = self.pre(level)
+        for up, blocks in zip(self.up, self.blocks, strict=True):
+            x = up(F.leaky_relu(x, SLOPE))
+            x = torch.stack([block(x) for block in blocks]).mean(0)  # type: ignore[union-attr]
+        return self.post(F.leaky_relu(x)).tanh()
+
+    def leveled(self, waveform: Tensor, level: Tensor, rounds: int = 1) -> Tensor:
+        """What `forward` made of `level`, [B, 1, T * hop_length], turned up and down until it nearly has these levels.
+
+        No part of the paper. The generator is off by a decibel or two, more where it is quiet; its phases are kept.
+        """
+        bank, spread = _bank(self.config).to(level.device), _spread(self.config).to(level.device)
+        for _ in range(rounds):
+            spectrum = frame_stft(waveform[:, 0], self.config.n_fft, self.config.hop_length)  # [B, F, T]
+            found = (bank @ spectrum.abs()).clamp_min(self.config.floor).log()
+            gain = (spread @ (level - found).clamp_max(MOST_GAIN)).exp()
+            waveform = overlap_add(spectrum * gain, self.config.hop_length)[:, None]
+        return waveform
+
+
+@functools.lru_cache(maxsize=4)
+def _bank(config: HiFiGANConfig) -> Tensor:
+    return slaney_filter_bank(config.sample_rate, config.n_fft, config.num_mels, config.f_max)
+
+
+@functools.lru_cache(maxsize=4)
+def _spread(config: HiFiGANConfig) -> Tensor:
+    """[F, M]: the shares of the bands in a bin. Bins that no band hears go with the nearest one that is heard."""
+    bank = _bank(config).T
+    heard = (bank.sum(1) > 0).nonzero()[:, 0]
+    nearest = (torch.arange(len(bank))[:, None] - heard).abs().argmin(1)
+    bank = bank[heard[nearest]]
+    return bank / bank.sum(1, keepdim=True)

@@ -1,0 +1,58 @@
+import pytest
+import torch
+
+from audiogen_cli.models.hifigan import HiFiGAN, HiFiGANConfig
+
+TINY = HiFiGANConfig(
+    sample_rate=800, n_fft=32, num_mels=6, f_max=400.0, channels=16, upsample_rates=(4, 2), upsample_kernels=(8, 4)
+)
+
+
+def vocoder(config: HiFiGANConfig = TINY) -> HiFiGAN:
+    torch.manual_seed(0)
+    return HiFiGAN(config).eval()
+
+
+def test_a_frame_becomes_a_hop_of_samples() -> None:
+    waveform = vocoder()(torch.randn(2, 6, 9))
+    assert waveform.shape == (2, 1, 9 * 8)
+    assert waveform.abs().max() < 1
+
+
+@pytest.mark.parametrize("samples", [1, 8, 9, 100])
+def test_a_mel_frame_for_every_started_hop(samples: int) -> None:
+    assert vocoder().mel(torch.randn(2, 1, samples)).shape == (2, 6, -(-samples // 8))
+
+
+def test_silence_is_the_floor() -> None:
+    level = vocoder().mel(torch.zeros(1, 1, 80))
+    assert torch.allclose(level, torch.tensor(TINY.floor).log())
+
+
+@pytest.mark.parametrize(
+    "config", [TINY, HiFiGANConfig(channels=16, num_mels=4), HiFiGANConfig(channels=16, num_mels=4, kernels=(3,))]
+)
+def test_a_sample_depends_on_the_context_and_nothing_beyond(config: HiFiGANConfig) -> None:
+    model, frames = vocoder(config).double(), 2 * config.context + 9
+    level = torch.randn(1, config.num_mels, frames, dtype=torch.float64, requires_grad=True)
+    middle = frames // 2
+    hop = config.hop_length
+    model(level)[..., middle * hop : (middle + 1) * hop].square().sum().backward()
+    assert level.grad is not None
+    reached = level.grad.abs().sum((0, 1)).nonzero().flatten()
+    assert reached.min() >= middle - config.context and reached.max() <= middle + config.context
+    assert reached.min() <= middle - config.context + 4, "the context is far too wide"
+
+
+def test_the_published_generator_has_its_size() -> None:
+    """13.92 M parameters: table 1 of the paper."""
+    with torch.device("meta"):
+        count = sum(parameter.numel() for parameter in HiFiGAN(HiFiGANConfig()).parameters())
+    assert round(count / 1e6, 2) == 13.92 or round(count / 1e6, 1) == 13.9
+
+
+def test_kernels_must_fit_their_rates() -> None:
+    with pytest.raises(ValueError, match="upsample kernel"):
+        HiFiGANConfig(upsample_rates=(4, 2), upsample_kernels=(7, 4))
+    with pytest.raises(ValueError, match="equally long"):
+        HiFiGANConfig(upsample_rates=(4, 2), upsample_kernels=(8,))
