@@ -12,7 +12,7 @@ import typer
 import typer.core
 
 from audiogen_cli import __version__
-from audiogen_cli.cli import codec, console, dataset, evaluate_codec, generate, info, models, speak, train_stages
+from audiogen_cli.cli import codec, console, dataset, evaluate_speech, generate, info, models, speak, train_stages
 from audiogen_cli.errors import AudiolmError
 
 INTERRUPTED, BROKEN_PIPE = 130, 141
@@ -117,7 +117,7 @@ app.command("info", rich_help_panel=_USE)(info.info)
 app.add_typer(models.app, name="models", rich_help_panel=_USE)
 app.command("prepare", rich_help_panel=_LEARN)(dataset.prepare)
 app.add_typer(train_stages.app, name="train", rich_help_panel=_LEARN)
-app.add_typer(evaluate_codec.group, name="evaluate", rich_help_panel=_LEARN)
+app.add_typer(evaluate_speech.group, name="evaluate", rich_help_panel=_LEARN)
 
 
 def main() -> None:
