@@ -188,13 +188,16 @@ def valle(run: Run, codec: CodecFolder = None, from_tokens: FromTokens = False) 
     if from_tokens:
         sounds = [stage_data.TokenSounds(run.data, parts, split) for split in ("train", "valid")]
     known, held = training.divided(sounds[0], sounds[1], plan.model.window_seconds)
-    begun: Any = (
-        checkpoint.load(run.start, expect=("valle",))
-        if run.start
-        else VallE(training.configured(plan.model, known.clips, own))
-    )
+    begun: Any = checkpoint.load(run.start, expect=("valle",)) if run.start else None
+    if begun is None:
+        begun = VallE(training.configured(plan.model, known.clips, own))
+        if plan.model.codec_vectors:
+            begun.begin_with(own.codebooks())
     symbols, count = begun.config.symbols, begun.config.num_codebooks
-    train, few = training.Utterances(known, symbols, count), training.Utterances(held, symbols, count)
+    if from_tokens and plan.model.shifts > 1:
+        raise InputError("prepared tokens begin in one place; leave --tokens, or set shifts to 1.")
+    train = training.Utterances(known, symbols, count, plan.model.shifts)
+    few = training.Utterances(held, symbols, count)
     with console.waiting("listening to the held-out recordings"):
         task = training.VallETask(begun, plan, own, train, few, folder, run.source(train.clips))
     run.train(task, plan)

@@ -234,7 +234,8 @@ class Stage(nn.Module):
         seen = hidden if bool(hidden.any()) else None
         lengths = [len(place.frame) for place in places]
         shared = sum(lengths[:-1]) if self.config.open_prefix else 0
-        x = self.out_norm(self.transformer(x, memory, keys, seen, self._rotary(query, x), relative, shared))
+        rotary = self._rotary(pieces, places, x) if self.config.positions == "rope" else None
+        x = self.out_norm(self.transformer(x, memory, keys, seen, rotary, relative, shared))
         return list(x.split(lengths, dim=1))
 
     def _embedded(self, piece: Piece) -> Tensor:
@@ -263,15 +264,16 @@ class Stage(nn.Module):
         hidden = piece.ids == PADDING
         return F.pad(hidden, (1, 0)) if piece.begins else hidden
 
-    def _rotary(self, places: Places, like: Tensor) -> Rotary | None:
-        """Start tokens stand at 0, frame t of a block at 1 + t, in frames of the last block."""
-        if self.config.positions != "rope":
-            return None
-        scale = {_AXES[block.axis]: block.time_scale for block in self.config.blocks}
-        position = torch.zeros_like(places.frame, dtype=torch.float32)
-        for axis, factor in scale.items():
-            position = torch.where(places.axis == axis, 1 + places.frame * factor, position)
-        return Rotary(position, self.config.head_dim or self.config.dim // self.config.num_heads, like)
+    def _rotary(self, pieces: Sequence[Piece], places: Sequence[Places], like: Tensor) -> Rotary:
+        positions = [self._position(*pair) for pair in zip(pieces, places, strict=True)]
+        return Rotary(
+            torch.cat(positions, dim=-1), self.config.head_dim or self.config.dim // self.config.num_heads, like
+        )
+
+    def _position(self, piece: Piece, places: Places) -> Tensor:
+        """Where a piece's tokens stand, in frames of the last block, [S] or [B, S]: starts at 0, frame t at 1 + t."""
+        position = 1 + places.frame * self.config.blocks[piece.block].time_scale
+        return torch.where(places.axis == START, 0.0, position)
 
     def _shrunk(self, x: Tensor) -> Tensor:
         share = self.config.gradient_shrink

@@ -8,38 +8,59 @@ the sum of the embeddings of all its codes, and f the new frames, the sum of tho
 is a stage of AudioLM's (models/audiolm.py) whose prefix, the text, sees all of itself. `rest` is one network for all
 codebooks: which one it is to find, it hears through its norms (ops/adaptive.py).
 
-Where this leaves the paper: positions are rotary, and a symbol lasts as many frames as symbols usually do, so that a
-text and its speech run side by side from the start; both networks are trained at once, for they share no weights.
+Where this leaves the paper: positions are rotary, and a symbol stands where it is usually said, so that a text and its
+speech run side by side from the start; both networks are trained at once, for they share no weights; codes may begin as
+projections of the codec's own vectors (`begin_with`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from audiogen_cli.conditioners.symbols import Symbols
-from audiogen_cli.models.audiolm import PADDING, Block, Stage, StageConfig, stage_loss
+from audiogen_cli.models.audiolm import PADDING, Block, Piece, Stage, StageConfig, stage_loss
 from audiogen_cli.ops.adaptive import AdaptiveNorm
 from audiogen_cli.ops.attention import Rotary
+from audiogen_cli.ops.relative import Places
 from audiogen_cli.ops.transformer import Transformer, TransformerConfig, gaussian
 
 
 @dataclass(frozen=True)
 class Pace:
-    """Frames that a symbol takes in the quickest, the usual and the slowest of the recordings learnt from."""
+    """Frames that a symbol takes in the quickest, the usual and the slowest of the recordings learnt from.
+
+    each: how many times as long as the mean one each symbol usually lasts; () is all alike. It is a symbol of that
+    mean length that `quickest` and the others are about.
+    """
 
     quickest: float = 1.0
     usual: float = 4.0
     slowest: float = 16.0
+    each: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 < self.quickest <= self.usual <= self.slowest:
             raise ValueError("the paces must be positive, the quickest first and the slowest last; correct them")
+        if min(self.each, default=1.0) <= 0:
+            raise ValueError("every symbol must last some time; correct the paces")
+
+    def lengths(self, text: Tensor) -> Tensor:
+        """text [..., L], padded with -1 -> how many mean symbols each one lasts, 0 for padding."""
+        known = (text != PADDING).float()
+        if not self.each:
+            return known
+        return known * torch.tensor(self.each, device=text.device)[text.clamp_min(0)]
+
+    def begins(self, text: Tensor) -> Tensor:
+        """text [..., L] -> the frame at which each symbol usually begins."""
+        lengths = self.lengths(text)
+        return (lengths.cumsum(dim=-1) - lengths) * self.usual
 
 
 @dataclass(frozen=True)
@@ -74,13 +95,18 @@ class VallEConfig:
     def window_frames(self) -> int:
         return max(1, round(self.window_seconds * self.frame_rate))
 
-    def limits(self, num_symbols: int) -> tuple[int, int]:
-        """The fewest and the most frames that so many symbols can take: half as much again either way as was met."""
-        return int(num_symbols * self.pace.quickest / 1.5), 1 + int(num_symbols * self.pace.slowest * 1.5)
+    def frames(self, text: Tensor) -> float:
+        """How many a text [L] usually takes."""
+        return float(self.pace.lengths(text).sum()) * self.pace.usual
+
+    def limits(self, text: Tensor) -> tuple[int, int]:
+        """The fewest and the most frames that a text [L] can take: half as much again either way as was met."""
+        length = float(self.pace.lengths(text).sum())
+        return int(length * self.pace.quickest / 1.5), 1 + int(length * self.pace.slowest * 1.5)
 
     def first(self) -> StageConfig:
         """The network of the first codebook."""
-        text = Block("text", self.symbols.size, time_scale=self.pace.usual)
+        text = Block("text", self.symbols.size)
         return StageConfig(
             "speech",
             (text, Block("acoustic", self.codebook_size)),
@@ -114,6 +140,20 @@ class VallEConfig:
             kv_heads=self.kv_heads,
             adaptive=True,
         )
+
+
+class First(Stage):
+    """The first codebook. A symbol of the text stands where it is usually said."""
+
+    def __init__(self, config: StageConfig, pace: Pace) -> None:
+        super().__init__(config)
+        self.pace = pace
+
+    def _position(self, piece: Piece, places: Places) -> Tensor:
+        """[B, S]."""
+        if piece.block == self._last:
+            return super()._position(piece, places).expand(len(piece.ids), -1)
+        return F.pad(1 + self.pace.begins(piece.ids), (int(piece.begins), 0))
 
 
 class Frames(NamedTuple):
@@ -166,7 +206,7 @@ class Rest(nn.Module):
         x = torch.cat([self.text(text.clamp_min(0)), self._heard(frames)], dim=1)
         x = x * ~hidden[..., None]
         setting = self.levels(frames.level - 1)  # [B, D]
-        rotary = self._rotary(text.shape[1], frames.codes.shape[2], x)
+        rotary = self._rotary(text, frames.codes.shape[2], x)
         x = self.transformer(x, hidden=hidden, rotary=rotary, shared=x.shape[1], setting=setting)
         x = self.out_norm(x[:, text.shape[1] :], setting)
         tables = self.codes.weight.view(self.config.num_codebooks, -1, self.config.dim)[frames.level]  # [B, V, D]
@@ -180,10 +220,10 @@ class Rest(nn.Module):
             heard = heard + self.codes(ids) * frames.known(level)[..., None]
         return heard
 
-    def _rotary(self, num_symbols: int, num_frames: int, like: Tensor) -> Rotary:
+    def _rotary(self, text: Tensor, num_frames: int, like: Tensor) -> Rotary:
         """The text and the speech count from 0, in frames."""
-        symbols, frames = (torch.arange(n, device=like.device).float() for n in (num_symbols, num_frames))
-        position = torch.cat([symbols * self.config.pace.usual, frames])
+        frames = torch.arange(num_frames, device=like.device).float().expand(len(text), -1)
+        position = torch.cat([self.config.pace.begins(text), frames], dim=1)  # [B, L + T]
         return Rotary(position, self.config.dim // self.config.num_heads, like)
 
 
@@ -193,13 +233,33 @@ class VallE(nn.Module):
     def __init__(self, config: VallEConfig) -> None:
         super().__init__()
         self.config = config
-        self.first = Stage(config.first())
+        self.first = First(config.first(), config.pace)
         self.rest = Rest(config)
 
     def forward(self, text: Tensor, first: Tensor, frames: Frames) -> tuple[list[Tensor], Tensor]:
         """text [B, L] and codes [B, T] of the first codebook, both padded with -1 -> the logits of `first` for both,
         and of `rest` for `frames`, which need not be the same frames."""
         return self.first([text, first]), self.rest(text, frames)
+
+    @torch.no_grad()
+    def begin_with(self, vectors: Tensor) -> None:
+        """Lets codes begin as what they stand for: tables and head become random projections of vectors [K, V, D].
+
+        A code that is near another then begins near it, and what is learnt of one is learnt of both, which counts where
+        a thousand codes are to be learnt from an hour. The sizes of the weights stay what they are.
+        """
+        size = self.config.codebook_size
+        generator = torch.Generator().manual_seed(0)
+        project = torch.randn(vectors.shape[2], self.config.dim, generator=generator)
+        tables = self.rest.codes.weight.view(self.config.num_codebooks, size, -1)
+        for level, own in enumerate(vectors[: self.config.num_codebooks].float()):
+            placed = (own - own.mean(dim=0)) @ project.to(own)
+            placed = placed / placed.std().clamp_min(1e-8)
+            tables[level] = placed * tables[level].std()
+            if not level:
+                first: Any = self.first
+                for begun in (first.tables[1].weight, first.heads[1][0].weight):
+                    begun[:size] = placed * begun.std()
 
 
 class VallELoss(NamedTuple):

@@ -104,15 +104,15 @@ class Speaker:
             raise InputError(f"{request.tries} tries say nothing; allow one or more.")
         voice, before = self._voice(request)
         parts = self._parts(request.text, before, voice)
-        expected = [max(1, round(len(part) * self.model.config.pace.usual)) for part in parts]
+        expected = [max(1, round(self.model.config.frames(part))) for part in parts]
         codes, troubles, most_tries, done = list[Tensor](), list[str](), 0, 0
         for number, part in enumerate(parts):
             for attempt in range(request.tries):
                 seed = window_seed(window_seed(request.seed, number), attempt)
-                most = self.model.config.limits(len(part))[1]
+                most = self.model.config.limits(part)[1]
                 whole = Utterance(torch.cat([before, part]), voice, most, seed, transcribed=bool(len(before)))
                 made = yield from self._made(whole, request.sampling, done, expected[number], sum(expected))
-                trouble = self._trouble(made, len(part))
+                trouble = self._trouble(made, part)
                 if not trouble:
                     break
             codes.append(made.codes)
@@ -132,11 +132,11 @@ class Speaker:
                 [made] = stop.value
                 return made
 
-    def _trouble(self, made: Made, num_symbols: int) -> str:
+    def _trouble(self, made: Made, text: Tensor) -> str:
         rate = self.model.config.frame_rate
         if not made.ended:
             return f"it was not at its end after {made.codes.shape[1] / rate:.1f} s"
-        if made.codes.shape[1] < self.model.config.limits(num_symbols)[0]:
+        if made.codes.shape[1] < self.model.config.limits(text)[0]:
             return f"it was over after {made.codes.shape[1] / rate:.2g} s, too soon to have said all"
         return ""
 
@@ -165,14 +165,20 @@ class Speaker:
             check_prompt(text)
         except ValueError as error:
             raise InputError(str(error)) from error
-        room = int((config.window_frames - voice.shape[1]) / config.pace.usual)
-        texts = sentences(text, room) if config.symbols.kind == "bytes" and room > 0 else [text]
-        parts = [config.symbols(part) for part in texts]
-        if max(len(part) for part in parts) > room:
-            raise InputError(
-                f"this model speaks {config.window_seconds:g} s at once, the voice included, which has no room for "
-                f"'{max(texts, key=len)[:40]}'; shorten the voice's recording or the text."
-            )
+        frames = config.window_frames - voice.shape[1]
+        room = int(frames / config.pace.usual)
+        while True:
+            texts = sentences(text, room) if config.symbols.kind == "bytes" and room > 0 else [text]
+            parts = [config.symbols(part) for part in texts]
+            longest = max(range(len(parts)), key=lambda number: config.frames(parts[number]))
+            if config.frames(parts[longest]) <= frames:
+                break
+            if len(parts[longest]) > room or room < 2:  # it cannot be divided any more
+                raise InputError(
+                    f"this model speaks {config.window_seconds:g} s at once, the voice included, which has no room for "
+                    f"'{texts[longest][:40]}'; shorten the voice's recording or the text."
+                )
+            room = 3 * room // 4
         return parts
 
     @property

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from audiogen_cli.data import audio, labelled, manifest
@@ -68,8 +69,16 @@ class Tokenizers:
         return (0.0 if semantic is None else semantic.frame_rate), (0.0 if codec is None else codec.frame_rate)
 
     @torch.no_grad()
-    def __call__(self, waveform: Tensor, sample_rate: int, caption: str, codec_waveform: Tensor | None = None) -> Sound:
-        """waveform [C, N] at `sample_rate`; codec_waveform: the same at the codec's rate, where it is there already."""
+    def __call__(
+        self,
+        waveform: Tensor,
+        sample_rate: int,
+        caption: str,
+        codec_waveform: Tensor | None = None,
+        shift: float = 0.0,
+    ) -> Sound:
+        """waveform [C, N] at `sample_rate`; codec_waveform: the same at the codec's rate, where it is there already.
+        shift: for so much of a frame silence comes first in the codes."""
         semantic = codes = None
         if self.semantic is not None:
             heard = audio.resample(audio.remix(waveform, 1), sample_rate, self.semantic.sample_rate)
@@ -78,6 +87,7 @@ class Tokenizers:
             if codec_waveform is None:
                 codec_waveform = audio.resample(waveform, sample_rate, self.codec.sample_rate)
             device = next(self.codec.parameters()).device
+            codec_waveform = F.pad(codec_waveform, (round(shift * self.codec.hop_length), 0))
             codes = self.codec.encode(audio.remix(codec_waveform, self.codec.channels)[None].to(device))[0].cpu()
         return Sound(semantic, codes, caption)
 
@@ -87,16 +97,17 @@ class FolderSounds:
 
     def __init__(self, clips: Sequence[Clip], tokenizers: Tokenizers) -> None:
         self.clips, self.tokenizers = clips, tokenizers
-        self._kept: dict[int, Sound] = {}
+        self._kept: dict[tuple[int, float], Sound] = {}
 
     def __len__(self) -> int:
         return len(self.clips)
 
-    def __call__(self, index: int) -> Sound:
-        if index not in self._kept:
+    def __call__(self, index: int, shift: float = 0.0) -> Sound:
+        """shift: see `Tokenizers`."""
+        if (index, shift) not in self._kept:
             clip = self.clips[index]
-            self._kept[index] = self.tokenizers(*audio.read(clip.path), clip.caption)
-        return self._kept[index]
+            self._kept[index, shift] = self.tokenizers(*audio.read(clip.path), clip.caption, shift=shift)
+        return self._kept[index, shift]
 
 
 def find_recordings(folder: Path, tiers: Sequence[str] = (), fraction: float = 0.1) -> list[Clip]:

@@ -30,7 +30,7 @@ from audiogen_cli.data.manifest import Clip
 from audiogen_cli.errors import InputError
 from audiogen_cli.hub import checkpoint
 from audiogen_cli.hub.card import ModelCard, SamplingDefaults
-from audiogen_cli.models.audiolm import padded
+from audiogen_cli.models.audiolm import padded, stage_loss
 from audiogen_cli.models.codec import Codec
 from audiogen_cli.models.decoding import Sampling, finish
 from audiogen_cli.models.valle import Frames, Pace, VallE, VallEConfig, valle_loss
@@ -39,7 +39,6 @@ from audiogen_cli.training.loop import ExponentialAverage, LoopConfig, adamw
 from audiogen_cli.training.stage_data import VALIDATION_SOUNDS
 
 SAMPLING = SamplingDefaults(temperature=1.0, top_k=0, top_p=0.9, guidance=1.0)
-_UNVOICED = 0.1  # the share of examples whose voice is not heard beforehand
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,10 @@ class VallESettings:
     """What a recipe says of the model; the rest follows from the codec and the recordings.
 
     text: what its texts are written in. num_codebooks: how many of the codec's are made; None is all. joined: the share
-    of examples that are two utterances of one source. samples: how many held-out texts each evaluation says.
+    of examples that are two utterances of one source; with 0 no recording stands before a text, and samples are said in
+    no given voice. voiced: the share of examples in which the other codebooks have a voice before them. shifts: at how
+    many places within a frame an utterance may begin; its codes are others at each, which makes more of little speech.
+    codec_vectors: see VallE.begin_with. samples: how many held-out texts each evaluation says.
     """
 
     dim: int = 256
@@ -60,6 +62,9 @@ class VallESettings:
     window_seconds: float = 20.0
     prompt_seconds: float = 3.0
     joined: float = 0.5
+    voiced: float = 0.9
+    shifts: int = 1
+    codec_vectors: bool = True
     samples: int = 2
 
 
@@ -101,8 +106,8 @@ class Chosen(NamedTuple):
 class Utterances:
     """Recordings with their texts, in the model's symbols and codebooks."""
 
-    def __init__(self, chosen: Chosen, symbols: Symbols, num_codebooks: int) -> None:
-        self.chosen, self.symbols, self.num_codebooks = chosen, symbols, num_codebooks
+    def __init__(self, chosen: Chosen, symbols: Symbols, num_codebooks: int, shifts: int = 1) -> None:
+        self.chosen, self.symbols, self.num_codebooks, self.shifts = chosen, symbols, num_codebooks, shifts
         self.clips = chosen.clips
         self._of_source: dict[str, list[int]] = {}
         for index, clip in enumerate(self.clips):
@@ -111,14 +116,21 @@ class Utterances:
     def __len__(self) -> int:
         return len(self.clips)
 
-    def __call__(self, index: int) -> Spoken:
-        codes = self.chosen.sounds(self.chosen.numbers[index]).codes[: self.num_codebooks]
+    def __call__(self, index: int, rng: np.random.Generator | None = None) -> Spoken:
+        """From a random one of the places that it may begin at; without `rng` from the first."""
+        codes = self._sound(index, rng).codes[: self.num_codebooks]
         return Spoken(self.symbols(self.clips[index].caption), codes)
 
-    def joined(self, index: int, other: int) -> Spoken:
+    def _sound(self, index: int, rng: np.random.Generator | None) -> Any:
+        number = self.chosen.numbers[index]
+        if rng is None or self.shifts == 1:
+            return self.chosen.sounds(number)
+        return self.chosen.sounds(number, float(rng.integers(self.shifts)) / self.shifts)
+
+    def joined(self, index: int, other: int, rng: np.random.Generator | None = None) -> Spoken:
         """Both, one after the other."""
         text = self.symbols(f"{self.clips[index].caption} {self.clips[other].caption}")
-        return Spoken(text, torch.cat([self(index).codes, self(other).codes], dim=1))
+        return Spoken(text, torch.cat([self(index, rng).codes, self(other, rng).codes], dim=1))
 
     def companion(self, index: int, seconds: float, rng: np.random.Generator) -> int | None:
         """Another utterance of the same source, if one that was drawn lasts no longer than `seconds`."""
@@ -154,10 +166,24 @@ def set_aside(numbers: Sequence[int]) -> tuple[list[int], list[int]]:
 
 
 def pace(clips: Sequence[Clip], symbols: Symbols, frame_rate: float) -> Pace:
-    """How many frames a symbol takes in these recordings; one in a hundred at either end is not believed."""
-    each = [clip.seconds * frame_rate / len(symbols(clip.caption)) for clip in clips]
-    quickest, usual, slowest = np.quantile(each, (0.01, 0.5, 0.99), method="nearest")
-    return Pace(float(quickest), float(usual), float(slowest))
+    """How long each symbol lasts in these recordings, and how quickly they are spoken; one in a hundred at either end
+    is not believed."""
+    texts = [symbols(clip.caption) for clip in clips]
+    frames = np.array([clip.seconds * frame_rate for clip in clips])
+    counts = np.stack([np.bincount(text.numpy(), minlength=symbols.size) for text in texts])
+    each = _relative_lengths(counts, frames)
+    paces = frames / (counts @ each)
+    quickest, usual, slowest = np.quantile(paces, (0.01, 0.5, 0.99), method="nearest")
+    return Pace(float(quickest), float(usual), float(slowest), tuple(each.tolist()))
+
+
+def _relative_lengths(counts: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    """How often every symbol is in each text, [N, V], and how long that text lasts, [N] -> how many times as long as
+    the mean one each symbol lasts, [V]: by least squares, drawn to the mean as much as by ten texts with one of it."""
+    mean = frames.sum() / counts.sum()
+    normal = counts.T @ counts + 10.0 * np.eye(counts.shape[1])
+    found = 1 + np.linalg.solve(normal, counts.T @ (frames - counts.sum(axis=1) * mean)) / mean
+    return found.clip(0.1, 10.0).round(3)
 
 
 def configured(settings: VallESettings, clips: Sequence[Clip], codec: Codec) -> VallEConfig:
@@ -246,10 +272,14 @@ class VallETask:
 
     @torch.no_grad()
     def evaluate(self, folder: Path, step: int) -> dict[str, float]:
-        """The losses on held-out utterances, the other codebooks' after a quarter of each; and a few of them said."""
+        """The losses on held-out utterances, the other codebooks' after a quarter of each; and a few of them said.
+
+        valid_first_loss_other_text: of the first codebook after texts that are not said; as low as with their own, the
+        text is not heard.
+        """
         model: VallE = self.average.module  # type: ignore[assignment]
         size, count = self.loop.batch_size, model.config.num_codebooks
-        first = rest = 0.0
+        first = rest = other = 0.0
         for start in range(0, len(self.validation), size):
             examples = self.validation[start : start + size]
             share = len(examples) / len(self.validation)
@@ -259,8 +289,11 @@ class VallETask:
                 loss = valle_loss(model, model.config, *batch)
                 rest += float(loss.rest) * share / (count - 1)
             first += float(loss.first) * share
+            stranger = float(_first_loss(model, examples, self.accelerator.device))
+            other += stranger * share
         said = self._write_samples(model, folder)
-        return {"valid_loss": (first + rest) / 2, "valid_first_loss": first, "valid_rest_loss": rest, **said}
+        losses = {"valid_loss": (first + rest) / 2, "valid_first_loss": first, "valid_rest_loss": rest}
+        return {**losses, "valid_first_loss_other_text": other, **said}
 
     def export(self, folder: Path) -> None:
         """A whole model: both networks, a copy of the codec they were trained with, and the card."""
@@ -283,13 +316,13 @@ class VallETask:
             room = self.model.config.window_seconds - self.train.clips[index].seconds
             other = self.train.companion(index, room, rng)
             if other is not None:
-                return self.train.joined(index, other)
-        return self.train(index)
+                return self.train.joined(index, other, rng)
+        return self.train(index, rng)
 
     def _voiced(self, codes: Tensor, rng: np.random.Generator) -> tuple[Tensor, int]:
         """The frames with a voice at their start, and how many frames that is."""
         length = min(self._longest, int(codes.shape[1] * rng.uniform(0.25, 0.5)))
-        if rng.random() < _UNVOICED:
+        if rng.random() >= self.recipe.model.voiced:
             return codes, 0
         if rng.random() < 0.5:
             return codes, length
@@ -297,15 +330,18 @@ class VallETask:
         return torch.cat([codes[:, start : start + length], codes], dim=1), length
 
     def _write_samples(self, model: VallE, folder: Path) -> dict[str, float]:
-        """Held-out texts in the voice of another held-out utterance; the share of them that came to their end."""
+        """Held-out texts, in the voice of another held-out utterance where a model knows such; the share of them that
+        came to their end."""
         wanted = range(1, min(1 + self.recipe.model.samples, len(self.validation)))
         if not wanted:
             return {}
         voice, ended = self.validation[0], 0
+        if not self.recipe.model.joined:
+            voice = Spoken(voice.text[:0], voice.codes[:, :0])
         how = Sampling(**dataclasses.asdict(SAMPLING))
         for index in wanted:
             text = self.validation[index].text
-            most = model.config.limits(len(text))[1]
+            most = model.config.limits(text)[1]
             whole = Utterance(torch.cat([voice.text, text]), voice.codes, most, seed=index)
             [made] = finish(speak(model, [whole], how))
             sound = self.codec.decode(made.codes[None])[0].clamp(-1, 1)
@@ -323,6 +359,15 @@ def _batch(examples: Sequence[Spoken], voiced: Sequence[tuple[Tensor, int]], lev
     return Batch(
         padded([example.text for example in examples]), padded([example.codes[0] for example in examples]), frames
     )
+
+
+def _first_loss(model: VallE, examples: Sequence[Spoken], device: torch.device) -> Tensor:
+    """Of the first codebook, in nats per code, when everybody has the text of the one before."""
+    text = padded([examples[number - 1].text for number in range(len(examples))]).to(device)
+    first = padded([example.codes[0] for example in examples]).to(device)
+    ends = torch.ones(len(text), dtype=torch.bool, device=device)
+    config = model.config.first()
+    return stage_loss(lambda blocks, *_: model.first(blocks), config, [text, first], ends, training=False).mean
 
 
 def _rows(batch: Batch, rows: Tensor | None, device: torch.device) -> Batch:

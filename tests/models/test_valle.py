@@ -139,3 +139,46 @@ def test_a_configuration_survives_its_file_and_wrong_sizes_are_refused() -> None
         StageConfig("speech", config.first().blocks, 16, 1, num_heads=2, open_prefix=True)
     with pytest.raises(ValueError, match="quickest first"):
         Pace(2.0, 1.0, 3.0)
+
+
+@torch.no_grad()
+def test_codes_that_are_near_begin_near_and_as_large_as_others() -> None:
+    plain, begun = tiny(), tiny()
+    vectors = torch.randn(K + 1, V, 5, generator=torch.Generator().manual_seed(3))
+    vectors[:, 1] = vectors[:, 0] + 1e-3
+    begun.begin_with(vectors)
+    table = begun.rest.codes.weight.view(K, V, -1)
+    read, made = begun.first.tables[1].weight, begun.first.heads[1][0].weight  # type: ignore[index]
+    for weight in (*table, read, made[:V]):
+        apart = torch.cdist(weight, weight)
+        assert apart[0, 1] < 0.01 * apart[0, 2:].min()
+    for one, other in zip(begun.parameters(), plain.parameters(), strict=True):
+        assert float(one.std()) == pytest.approx(float(other.std()), rel=0.3, abs=1e-6)
+    assert torch.equal(made[V], plain.first.heads[1][0].weight[V]), "the end stands for no sound"  # type: ignore[index]
+    same = [name for name, weight in begun.named_parameters() if torch.equal(weight, plain.get_parameter(name))]
+    assert len(same) == len(list(plain.parameters())) - 3
+
+
+def test_a_symbol_stands_where_it_is_usually_said() -> None:
+    pace = Pace(1.0, 2.0, 4.0, (0.5, 1.0, 3.0))
+    text = torch.tensor([[2, 0, 1, PADDING], [1, 1, PADDING, PADDING]])
+    assert pace.begins(text)[0, :3].tolist() == [0.0, 6.0, 7.0]
+    assert pace.begins(text)[1, :2].tolist() == [0.0, 2.0]
+    assert Pace(1.0, 2.0, 4.0).begins(text)[0, :3].tolist() == [0.0, 2.0, 4.0]
+    settings = {"symbols": Symbols("phonemes", ("a", "b", "c")), "pace": pace}
+    config = VallEConfig(K, V, 16, 1, num_heads=2, **settings)
+    assert config.frames(text[0]) == 9.0 and config.limits(text[0]) == (3, 28)
+    with pytest.raises(ValueError, match="last some time"):
+        Pace(each=(1.0, 0.0))
+
+
+@torch.no_grad()
+def test_both_networks_hear_where_symbols_stand() -> None:
+    row = codes(6)
+    asked = (padded([TEXTS[0]]), row[0][None, 0], frames(row, [0], [1]))
+    plain, same, other = (
+        tiny(pace=Pace(1.0, 1.5, 3.0, each))(*asked) for each in ((), (1.0,) * 6, (1.0, 2.0, 3.0, 1.0, 1.0, 0.5))
+    )
+    for one, two, three in zip((plain[0][-1], plain[1]), (same[0][-1], same[1]), (other[0][-1], other[1]), strict=True):
+        assert torch.equal(one, two)
+        assert not torch.allclose(one, three, atol=1e-4)

@@ -12,6 +12,7 @@ from audiogen_cli.models.valle import Pace, VallE, VallEConfig
 from audiogen_cli.pipelines.speak import Request, Speaker
 
 PACE = Pace(1.0, 2.0, 4.0)
+SIX = torch.zeros(6, dtype=torch.int64)
 
 
 @pytest.fixture
@@ -48,17 +49,29 @@ def test_the_same_seed_says_the_same_and_the_voice_is_not_in_it(speaker: Speaker
     first, again, other = (speaker("Hello.", voice=voice, transcript="hm", seed=seed) for seed in (1, 1, 2))
     assert torch.equal(first.waveform, again.waveform) and first[1:] == again[1:]
     assert first.waveform.shape[1] != other.waveform.shape[1] or not torch.equal(first.waveform, other.waveform)
-    most = speaker.model.config.limits(6)[1] * speaker.codec.hop_length
+    most = speaker.model.config.limits(SIX)[1] * speaker.codec.hop_length
     assert first.waveform.shape[0] == 1 and 0 < first.waveform.shape[1] <= most
     plain = speaker("Hello.", voice=voice, seed=1)
     assert 0 < plain.waveform.shape[1] <= most
     assert speaker("Hello.", seed=1).waveform.shape[1] > 0
 
 
+def test_what_lasts_long_needs_more_parts(tiny_model: Path) -> None:
+    """Letters that last twice as long as the mean leave room for half as many."""
+    each = tuple(2.0 if letter == ord("o") else 0.9 for letter in range(256))
+    speaker = built(tiny_model, pace=Pace(1.0, 2.0, 4.0, each))
+    assert speaker.model.config.window_frames == 100
+    plain, long = (speaker._parts(f"{word} " * 12, SIX[:0], torch.empty(3, 0)) for word in ("elf", "ooo"))
+    assert len(plain) == 1 and len(long) > 1
+    assert all(speaker.model.config.frames(part) <= 100 for part in long)
+    with pytest.raises(InputError, match="no room"):
+        speaker._parts("o" * 60, SIX[:0], torch.empty(3, 0))
+
+
 def test_what_has_no_end_is_tried_again_and_then_a_result(speaker: Speaker) -> None:
     spoken = ending(speaker, -50.0)("Hello.", tries=2)
     assert (
-        spoken.tries == 2 and spoken.waveform.shape[1] == speaker.model.config.limits(6)[1] * speaker.codec.hop_length
+        spoken.tries == 2 and spoken.waveform.shape[1] == speaker.model.config.limits(SIX)[1] * speaker.codec.hop_length
     )
     assert "not at its end after 0.7 s" in spoken.trouble and spoken.trouble.endswith("more tries.")
 
@@ -74,7 +87,7 @@ def test_another_seed_may_reach_the_end_and_then_nothing_is_said_of_it(speaker: 
     found = [ending(speaker, 0.04)("Hello.", seed=seed, tries=40) for seed in range(6)]
     assert all(spoken.trouble == "" for spoken in found)
     assert max(spoken.tries for spoken in found) > 1
-    least, most = (frames * speaker.codec.hop_length for frames in speaker.model.config.limits(6))
+    least, most = (frames * speaker.codec.hop_length for frames in speaker.model.config.limits(SIX))
     assert all(least <= spoken.waveform.shape[1] <= most for spoken in found)
 
 

@@ -85,6 +85,20 @@ def test_recordings_are_turned_into_ids_once(tokenizers: Tokenizers, tmp_path: P
     assert sounds(0) is found
 
 
+def test_a_shift_puts_silence_before_the_codes_alone(tokenizers: Tokenizers, tmp_path: Path) -> None:
+    waveform = 0.1 * torch.randn(1, 8_000, generator=torch.Generator().manual_seed(0))
+    audio.write(tmp_path / "a.wav", waveform, 8_000)
+    sounds = FolderSounds([Clip(str(tmp_path / "a.wav"), "noise", 1.0, "a")], tokenizers)
+    plain, shifted = sounds(0), sounds(0, 0.5)
+    assert plain.semantic is not None and shifted.semantic is not None
+    assert plain.codes is not None and shifted.codes is not None
+    assert torch.equal(plain.semantic, shifted.semantic)
+    assert shifted.codes.shape[1] == plain.codes.shape[1] + 1
+    padded = torch.cat([torch.zeros(1, 80), audio.read(tmp_path / "a.wav").waveform], dim=1)
+    assert torch.equal(shifted.codes, tokenizers(padded, 8_000, "").codes)
+    assert sounds(0, 0.5) is shifted and sounds(0) is plain
+
+
 def test_prepared_ids_are_the_ids_of_the_recordings(tokenizers: Tokenizers, tmp_path: Path) -> None:
     from audiogen_cli.models.decoding import finish
     from audiogen_cli.pipelines.prepare import prepare

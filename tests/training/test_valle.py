@@ -20,6 +20,9 @@ from audiogen_cli.errors import InputError
 from audiogen_cli.hub import checkpoint
 from audiogen_cli.hub.card import ModelCard
 from audiogen_cli.models.valle import VallE, VallEConfig, valle_loss
+from audiogen_cli.training import valle as training_valle
+from audiogen_cli.training.audiolm import DepthRecipe, StageRecipe
+from audiogen_cli.training.codec import CodecRecipe
 from audiogen_cli.training.loop import LoopConfig, train
 from audiogen_cli.training.stage_data import Sound
 from audiogen_cli.training.valle import (
@@ -49,8 +52,8 @@ class Sounds:
 
     clips = CLIPS
 
-    def __call__(self, index: int) -> Sound:
-        generator = torch.Generator().manual_seed(index)
+    def __call__(self, index: int, shift: float = 0.0) -> Sound:
+        generator = torch.Generator().manual_seed(index + round(1000 * shift))
         return Sound(None, torch.randint(0, V, (4, 2 * len(TEXTS[index])), generator=generator), TEXTS[index])
 
 
@@ -99,7 +102,8 @@ def test_evaluation_has_the_loss_of_training(tmp_path: Path) -> None:
     made = task(dataclasses.replace(LOOP, steps=1))
     reports = list(train(made, made.recipe.loop, tmp_path, {}))
     [found] = [report.metrics for report in reports if report.kind == "evaluate"]
-    assert {"valid_loss", "valid_first_loss", "valid_rest_loss", "samples_ended"} == found.keys()
+    losses = {"valid_loss", "valid_first_loss", "valid_rest_loss", "valid_first_loss_other_text"}
+    assert {*losses, "samples_ended"} == found.keys()
     model: Any = made.average.module
     examples = [made.held_out(index) for index in range(2)]
     text = torch.nn.utils.rnn.pad_sequence([e.text for e in examples], True, -1)
@@ -123,6 +127,58 @@ def test_an_utterance_keeps_its_whole_text_and_a_companion_is_of_its_source() ->
         assert torch.equal(codes[:, -example.codes.shape[1] :], example.codes)
 
 
+def test_how_long_each_symbol_lasts_is_found_from_whole_utterances() -> None:
+    rng = np.random.default_rng(0)
+    lasts = {"A": 2.0, "B": 6.0, "C": 4.0}
+    texts = [" ".join(rng.choice(list(lasts), 12)) for _ in range(200)]
+    clips = [Clip("", text, sum(lasts[name] for name in text.split()) / RATE, "") for text in texts]
+    found = pace(clips, Symbols("phonemes", tuple(lasts)), RATE)
+    assert [each * found.usual for each in found.each] == pytest.approx([2.0, 6.0, 4.0], rel=0.02)
+    assert found.quickest == pytest.approx(found.slowest, rel=0.02)
+
+
+def test_an_utterance_begins_at_several_places_within_a_frame_in_training_only() -> None:
+    made = task(joined=0.0)
+    plain = made.train(1).codes
+    made.train.shifts = 4
+    rng = np.random.default_rng(0)
+    found = {tuple(made.train(1, rng).codes.flatten().tolist()) for _ in range(60)}
+    assert len(found) == 4 and tuple(plain.flatten().tolist()) in found
+    assert torch.equal(made.train(1).codes, plain)
+
+
+def test_the_loss_with_other_texts_is_that_of_other_texts(tmp_path: Path) -> None:
+    """What tells a model that reads from one that only speaks."""
+    made = task(dataclasses.replace(LOOP, steps=1))
+    reports = list(train(made, made.recipe.loop, tmp_path, {}))
+    [found] = [report.metrics for report in reports if report.kind == "evaluate"]
+    model: Any = made.average.module
+    examples = [made.held_out(index) for index in range(2)]
+    text = torch.nn.utils.rnn.pad_sequence([examples[1].text, examples[0].text], True, -1)
+    first = torch.nn.utils.rnn.pad_sequence([e.codes[0] for e in examples], True, -1)
+    loss = valle_loss(model, model.config, text, first, made.batch(0).frames)
+    assert found["valid_first_loss_other_text"] == pytest.approx(float(loss.first), abs=1e-5)
+    assert found["valid_first_loss_other_text"] != found["valid_first_loss"]
+
+
+def test_without_joined_utterances_samples_are_said_in_no_given_voice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = list[Any]()
+
+    def heard(model: Any, utterances: Any, how: Any) -> Any:
+        asked.extend(utterances)
+        return speak(model, utterances, how)
+
+    speak = training_valle.speak
+    monkeypatch.setattr(training_valle, "speak", heard)
+    for joined in (0.5, 0.0):
+        losses(task(dataclasses.replace(LOOP, steps=1), joined=joined), tmp_path / str(joined))
+    first, second = asked
+    assert first.voice.shape[1] > 0 and second.voice.shape == (K, 0)
+    assert torch.equal(first.text[-len(second.text) :], second.text) and len(first.text) > len(second.text)
+
+
 def test_what_is_learnt_from_is_chosen_and_measured() -> None:
     clips = [*CLIPS, Clip("long.wav", "x", 9.0, "a"), Clip("mute.wav", " ", 0.1, "a")]
     assert usable(clips, 1.0) == [0, 1, 2, 3, 4]
@@ -133,6 +189,7 @@ def test_what_is_learnt_from_is_chosen_and_measured() -> None:
     assert set_aside([7]) == ([7], [7])
     paces = pace([Clip("", "ab", 0.1 * n, "") for n in range(1, 4)], Symbols(), RATE)
     assert (paces.quickest, paces.usual, paces.slowest) == pytest.approx((2.5, 5.0, 7.5))
+    assert set(paces.each) == {1.0}, "what is always said together is equally long"
     with pytest.raises(InputError, match="num_codebooks"):
         configured(dataclasses.replace(SETTINGS, num_codebooks=5), CLIPS, codec())
     empty, sounds = SimpleNamespace(clips=[]), Sounds()
@@ -144,8 +201,16 @@ def test_the_recipes_of_the_documentation_are_recipes() -> None:
     folder = Path(__file__).parents[2] / "docs" / "recipes"
     for name in ("paper", "small"):
         recipe = load_toml(VallERecipe, folder / f"valle-{name}.toml")
-        shape = (recipe.model.num_codebooks or 0, V, recipe.model.dim, recipe.model.num_layers, recipe.model.num_heads)
+        shape = (recipe.model.num_codebooks or 8, V, recipe.model.dim, recipe.model.num_layers, recipe.model.num_heads)
         assert VallEConfig(*shape).first().dim == recipe.model.dim
+
+
+def test_the_recipes_of_speech_that_goes_on_are_recipes() -> None:
+    folder = Path(__file__).parents[2] / "docs" / "recipes"
+    codec_recipe = load_toml(CodecRecipe, folder / "speech-codec.toml")
+    assert codec_recipe.mel is not None and 512 / codec_recipe.mel.hop_length == pytest.approx(0.5)
+    assert load_toml(StageRecipe, folder / "speech-semantic.toml").model.dim % 4 == 0
+    assert load_toml(DepthRecipe, folder / "speech-depth.toml").model.depth_dim % 4 == 0
 
 
 SCRIPT = """
