@@ -39,7 +39,8 @@ def keep(x: Tensor) -> Tensor:
 def weight(w: Tensor, unit: float = 1.0) -> Tensor:
     """A matrix or bias for `linear`, in multiples of 1 / unit. Raises ModelError when a row could overflow 53 bits."""
     grid = snap(w.double() * unit, WEIGHT_BITS - round(math.log2(unit)))
-    if not float(grid.abs().sum(-1).amax()) < 2.0**16 * unit:
+    rows = grid.abs().sum(-1) if grid.ndim > 1 else grid.abs()  # of a bias, every number is for a row of its own
+    if not float(rows.amax()) < 2.0**16 * unit:
         raise ModelError("the entropy model's weights are too large to be computed with exactly; train it again.")
     return grid
 

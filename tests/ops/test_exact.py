@@ -77,3 +77,13 @@ def test_sinusoids_are_the_transformers_but_for_the_grid_and_from_anywhere() -> 
     expected = transformer.sinusoids(torch.arange(50), 16).double()
     torch.testing.assert_close(found, expected, atol=2**-12, rtol=0)
     assert torch.equal(exact.sinusoids(20, 7, 16), found[20:27])
+
+
+def test_a_bias_may_have_as_many_large_numbers_as_it_has_rows() -> None:
+    """Logarithms of the frequencies of many codes; it is one row's sum that must fit."""
+    bias = exact.weight(torch.full((30_000,), -14.0), unit=exact.OCTAVE)
+    assert torch.equal(bias, torch.full((30_000,), -14.0 * exact.OCTAVE, dtype=torch.float64))
+    with pytest.raises(ModelError, match="too large"):
+        exact.weight(torch.tensor([0.0, 70_000.0]), unit=exact.OCTAVE)
+    with pytest.raises(ModelError, match="too large"):
+        exact.weight(torch.full((1, 30_000), -14.0), unit=exact.OCTAVE)
