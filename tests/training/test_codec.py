@@ -129,6 +129,29 @@ def test_a_batch_is_a_function_of_its_step() -> None:
     assert not torch.equal(task().batch(3), task().batch(4))
 
 
+def test_an_example_played_faster_has_a_higher_pitch_and_its_length() -> None:
+    plain = dataclasses.replace(TRAINING, mix_probability=0.0)
+    doubled = dataclasses.replace(plain, speed=(2.0, 2.0))
+
+    def pitches(training: CodecTrainingConfig) -> set[float]:
+        made = task(dataclasses.replace(RECIPE, training=training))
+        batches = torch.cat([made.batch(step) for step in range(8)])[:, 0]  # [B, 3200]
+        strongest = (torch.fft.rfft(batches * torch.hann_window(3_200)).abs()).argmax(1) * 2 * torch.pi / 3_200
+        return {round(float(radians), 1) for radians in strongest}
+
+    assert pitches(plain) <= {0.0, 0.1, 0.2, 0.6} and 0.6 in pitches(plain)
+    assert pitches(doubled) <= {0.1, 0.4, 1.2} and 1.2 in pitches(doubled)
+
+
+def test_examples_are_played_at_speeds_of_the_whole_range_and_a_senseless_one_is_refused() -> None:
+    made = task(dataclasses.replace(RECIPE, training=dataclasses.replace(TRAINING, speed=(0.5, 2.0))))
+    speeds = [made._speed(torch.Generator().manual_seed(seed)) for seed in range(200)]
+    assert 0.5 <= min(speeds) < 0.55 and 1.85 < max(speeds) <= 2.0
+    assert 0.4 < sum(speed < 1 for speed in speeds) / 200 < 0.6
+    with pytest.raises(ValueError, match="slower end first"):
+        CodecTrainingConfig(speed=(1.2, 0.8))
+
+
 def test_a_recipe_for_more_codebooks_than_there_are_is_refused() -> None:
     training = dataclasses.replace(TRAINING, codebook_choices=(4, 1))
     with pytest.raises(ConfigError, match="4 of 3 codebooks"):
