@@ -62,19 +62,21 @@ def compress(
             "--kbps",
             min=0.001,
             max=10_000.0,
-            help="The rate, before --lm saves some of it. (Default: 6, or the codec's most.)",
+            help="The rate, before an entropy model saves some of it. (Default: 6, or the codec's most.)",
             rich_help_panel=_WHAT,
         ),
     ] = None,
     lm: Annotated[
-        bool,
+        bool | None,
         typer.Option(
-            "--lm",
-            help="Smaller files, slowly, by the codec's entropy model. Those of the published EnCodec models can be "
-            "read on this kind of machine, with this torch and as many threads; files that cannot are told.",
+            "--lm/--no-lm",
+            help="Smaller files of the same sound, by the codec's entropy model. (Default: where there is one, but not "
+            "with the published EnCodec models, whose files could then be read on this kind of machine alone, with "
+            "this torch and as many threads; files that cannot are told.)",
+            show_default=False,
             rich_help_panel=_WHAT,
         ),
-    ] = False,
+    ] = None,
     model: Annotated[
         str,
         typer.Option(
@@ -102,7 +104,7 @@ def compress(
 
     codec = _loaded(model, device)
     num_codebooks = pipeline.codebooks_for(codec.codec, kbps)
-    entropy = _entropy_model(codec) if lm else None
+    entropy = _entropy_model(codec) if _wants_entropy_model(codec, lm) else None
 
     def run(job: Job, source: Path | IO[bytes], sink: IO[bytes]) -> Generator[Progress, None, Summary]:
         return pipeline.compress(codec, source, sink, num_codebooks, entropy)
@@ -195,6 +197,12 @@ def _loaded(model: str, device: options.Device) -> NamedCodec:
 
     with console.fetching() as listener, console.waiting("loading the codec"):
         return codecs.load(model, catalog.resolve_device(device), listener)
+
+
+def _wants_entropy_model(codec: NamedCodec, asked: bool | None) -> bool:
+    from audiogen_cli.hub import codecs
+
+    return asked if asked is not None else codecs.has_entropy_lm(codec) and not codec.is_published
 
 
 def _entropy_model(codec: NamedCodec) -> EntropyModel:

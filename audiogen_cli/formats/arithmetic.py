@@ -65,7 +65,7 @@ class ArithmeticEncoder:
                 out.append(f"{low >> rest:0{width - rest}b}")
                 low, high, width = low & (1 << rest) - 1, high & (1 << rest) - 1, rest
             if width > _MAX_BIT + 1:
-                raise InputError("these codes cannot be entropy-coded; compress without --lm.")
+                raise InputError("these codes cannot be entropy-coded; compress with --no-lm.")
         self._low, self._high, self._width = low, high, width
         self._write("".join(out))
 

@@ -60,10 +60,11 @@ def load_entropy_lm(codec: NamedCodec) -> EntropyLM:
         raise ModelError(f"there is no entropy model beside the codec in {place}; leave out --lm, or put one there.")
     lm: Any = encodec.load_entropy_lm(beside) if place.is_file() else checkpoint.load(beside, expect=("entropy-lm",))
     made_for = lm.config.codec_fingerprint
+    instead = "put its own one there, or compress with --no-lm"
     if made_for and made_for != codec.codec.fingerprint():
-        raise ModelError(f"the entropy model {beside} is of another codec than {codec.name}; put its own one there.")
+        raise ModelError(f"the entropy model {beside} is of another codec than {codec.name}; {instead}.")
     if lm.config.num_codebooks < codec.codec.num_codebooks or lm.config.codebook_size != codec.codec.codebook_size:
-        raise ModelError(f"the entropy model {beside} does not know all codes of {codec.name}; put its own one there.")
+        raise ModelError(f"the entropy model {beside} does not know all codes of {codec.name}; {instead}.")
     return lm.eval()
 
 

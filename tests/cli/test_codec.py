@@ -113,6 +113,11 @@ def test_with_an_entropy_model_beside_the_codec(small: Run, audiolm: Run, tiny_m
     audiolm("decompress", "lm.ecdc", "--model", "with")
     small("decompress", "plain.ecdc")
     assert Path("lm.wav").read_bytes() == Path("plain.wav").read_bytes()
+    audiolm("compress", "bell.wav", "--model", "with", "-o", "default.ecdc")
+    assert Path("default.ecdc").read_bytes() == Path("lm.ecdc").read_bytes()
+    audiolm("compress", "bell.wav", "--no-lm", "--model", "with", "-o", "without.ecdc")
+    with open("without.ecdc", "rb") as file:
+        assert not ecdc.read_header(file).lm
 
 
 def test_nothing_is_overwritten_unless_told(small: Run, refused: Refused, tiny_model: Path) -> None:
