@@ -224,14 +224,13 @@ class MelCodec(Codec):
         """Of the residual's fluctuation around its local mean, the negative log likelihood as a Laplace distribution
         whose scale is a multiple of white noise's own.
 
-        What a whole neighbourhood is too loud or too quiet by is an error, and no texture.
+        What a whole neighbourhood is too loud or too quiet by is an error, and no texture. Silence has none.
         """
         residual = (wanted - heads[:, 0]).detach()
         usual = _texture(self.config.voice)[1].to(residual)[:, None]
         fluctuation = (residual - _local_mean(residual)).abs() / usual
         spread = heads[:, 1].clamp(*SPREADS)
-        heard = wanted > self._lowest + 0.2
-        return ((fluctuation * (-spread).exp() + spread) * heard).sum() / heard.sum().clamp_min(1)
+        return (fluctuation * (-spread).exp() + spread).mean()
 
 
 def _places(start: Tensor, frames: int) -> Tensor:

@@ -56,18 +56,35 @@ ExampleSource = Callable[[int], Examples]
 
 
 class SegmentExamples:
-    """Batches made on the fly: recordings repeated, varied and mixed, then encoded. Batch `step` is always the same."""
+    """Batches made on the fly: recordings repeated, varied and mixed, then encoded. Batch `step` is always the same.
 
-    def __init__(self, segments: Segments, codec: Codec, num_codebooks: int, batch_size: int) -> None:
+    repeats: an example is seen so many times, AGAIN steps apart, for a machine on which making it takes as long as
+    learning from it.
+    """
+
+    AGAIN = 25
+
+    def __init__(self, segments: Segments, codec: Codec, num_codebooks: int, batch_size: int, repeats: int = 1) -> None:
         self.segments, self.codec = segments, codec
-        self.num_codebooks, self.batch_size = num_codebooks, batch_size
+        self.num_codebooks, self.repeats, self.fresh = num_codebooks, repeats, -(-batch_size // repeats)
+        self.batch_size = batch_size
+        self._made: dict[int, Examples] = {}
+
+    def __call__(self, step: int) -> Examples:
+        numbers = [step + round_ * self.AGAIN for round_ in range(self.repeats)]
+        parts = [self._part(number) for number in numbers]
+        self._made = {number: made for number, made in self._made.items() if number > step}
+        codes = torch.cat([part.codes for part in parts])[: self.batch_size]
+        return Examples(codes, [caption for part in parts for caption in part.captions][: self.batch_size])
 
     @torch.no_grad()
-    def __call__(self, step: int) -> Examples:
-        examples = [self.segments.example(step, index) for index in range(self.batch_size)]
-        waveform = torch.stack([example.waveform for example in examples])  # [B, 1, N]
-        codes = self.codec.encode(waveform, self.num_codebooks)
-        return Examples(codes, [example.caption for example in examples])
+    def _part(self, number: int) -> Examples:
+        if number not in self._made:
+            examples = [self.segments.example(number, index) for index in range(self.fresh)]
+            waveform = torch.stack([example.waveform for example in examples])  # [B, 1, N]
+            codes = self.codec.encode(waveform, self.num_codebooks)
+            self._made[number] = Examples(codes, [example.caption for example in examples])
+        return self._made[number]
 
 
 @dataclass(frozen=True)
@@ -77,6 +94,7 @@ class LMTrainingConfig:
 
     condition_dropout: float = 0.1
     begin_with_vectors: bool = False
+    repeats: int = 1
     weight_decay: float = 0.1
     samples: tuple[str, ...] = ("dog barking in rain", "a rooster crowing", "footsteps on gravel", "an explosion")
     sample_guidance: float = 3.0
@@ -171,14 +189,15 @@ def fitted(recipe: LMRecipe, codec: Codec, text: T5Conditioner) -> LMRecipe:
 def example_sources(recipe: LMRecipe, codec: Codec, data: TrainingData) -> tuple[ExampleSource, list[Examples]]:
     """Endless training batches, and a few fixed batches of held-out recordings as they are."""
 
-    def source(subset: Subset, config: SegmentConfig) -> SegmentExamples:
+    def source(subset: Subset, config: SegmentConfig, repeats: int = 1) -> SegmentExamples:
         labels = [clip.caption for clip in subset.clips]
         segments = Segments(subset.recordings, labels, config, recipe.loop.seed)
-        return SegmentExamples(segments, codec, recipe.model.num_codebooks, recipe.loop.batch_size)
+        return SegmentExamples(segments, codec, recipe.model.num_codebooks, recipe.loop.batch_size, repeats)
 
     plain = replace(PLAIN, sample_rate=codec.sample_rate, seconds=recipe.segments.seconds)
     held_out = source(data.valid, plain)
-    return source(data.train, recipe.segments), [held_out(step) for step in range(VALIDATION_BATCHES)]
+    train = source(data.train, recipe.segments, recipe.training.repeats)
+    return train, [held_out(step) for step in range(VALIDATION_BATCHES)]
 
 
 class LMTask:

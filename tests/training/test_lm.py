@@ -139,3 +139,20 @@ def test_tokens_of_another_codec_are_refused(tiny_model: Path, prepared: Path) -
     other = dataclasses.replace(made.recipe, model=dataclasses.replace(made.recipe.model, codec_fingerprint="beef"))
     with pytest.raises(InputError, match="not of beef"):
         token_sources(other, Tokens(prepared))
+
+
+def test_repeated_examples_come_again_later_and_resumed_runs_see_the_same(tiny_model: Path) -> None:
+    recipe = dataclasses.replace(
+        RECIPE,
+        training=dataclasses.replace(RECIPE.training, repeats=2),
+        loop=dataclasses.replace(LOOP, batch_size=4),
+    )
+    source = task(tiny_model, recipe).train
+    again = source.AGAIN  # type: ignore[attr-defined]
+    batches = {step: source(step) for step in (0, 1, again)}
+    assert batches[0].codes.shape[0] == len(batches[0].captions) == 4
+    assert torch.equal(batches[0].codes[2:], batches[again].codes[:2])
+    assert batches[0].captions[2:] == batches[again].captions[:2]
+    assert not torch.equal(batches[0].codes[:2], batches[1].codes[:2])
+    resumed = task(tiny_model, recipe).train(again)
+    assert torch.equal(resumed.codes, batches[again].codes) and resumed.captions == batches[again].captions

@@ -2,10 +2,11 @@
 """Writes weights/sounds-small/sources.csv: every recording that the bundled model may have heard, where it is from, its
 licence (the attribution that CC-BY asks for), and whether it is for training or for validation.
 
-    python weights/build/list_sources.py DATA weights/sounds-small/sources.csv
+    python weights/build/list_sources.py DATA weights/sounds-small/sources.csv [--more MORE]
 
 DATA holds sounds/manifest.csv and speech/manifest.csv, with the columns file, caption (or text), seconds, licence,
-package, path_in_package, and tier (or speaker).
+package, path_in_package, and tier (or speaker). MORE/manifest.csv is one of sounds found since, in MORE/audio; without
+MORE, the rows of such in the output stay as they are.
 """
 
 from __future__ import annotations
@@ -53,9 +54,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("output", type=Path)
+    parser.add_argument("--more", type=Path)
     arguments = parser.parse_args()
     rows = [sound(row) for row in read(arguments.data / "sounds" / "manifest.csv")]
     rows += [speech(row) for row in read(arguments.data / "speech" / "manifest.csv")]
+    if arguments.more:
+        found = read(arguments.more / "manifest.csv")
+        rows += [with_split(row | {"file": f"more/{row['file']}", "source": row["package"]}) for row in found]
+    elif arguments.output.exists():
+        rows += [row for row in read(arguments.output) if row["file"].startswith("more/")]
     write(arguments.output, rows)
     report(rows)
 
