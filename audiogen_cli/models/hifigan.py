@@ -1,7 +1,7 @@
 """HiFi-GAN (2010.05646): the generator, which turns a mel spectrogram into a waveform.
 
-    log mel [B, M, T] --conv--> [B, 512, T] --up x8--> [B, 256, 8 T] --up x8--> --up x2--> --up x2--> tanh -> [B, 1, 256 T]
-                                                 `--> mean of residual blocks that hear 3, 7 and 11 samples, dilated
+    log mel [B, M, T] --conv--> [B, 512, T] --up x8--> [B, 256, 8T] --up x8--> --up x2--> --up x2--> tanh --> [B, 1, N]
+                                                `--> mean of residual blocks that hear 3, 7 and 11 samples, dilated
 
 It has no encoder and no codes: what codes a mel spectrogram in few bits (models/mel.py) sounds through it. Weights are
 those of the original's generator with its weight normalization multiplied out; they are not trained here.
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from audiogen_cli.ops.stft import frame_stft, overlap_add, slaney_filter_bank
 
 MOST_GAIN = 2.0  # nats that `leveled` turns a band up by; down there is no limit but the floor
+PIECE = 256  # mel frames that are made at once
 SLOPE = 0.1  # of the leaky ReLUs but the last, which has PyTorch's 0.01
 
 
@@ -111,11 +112,24 @@ class HiFiGAN(nn.Module):
             return (bank @ magnitude).clamp_min(config.floor).log()
 
     def forward(self, level: Tensor) -> Tensor:
-        """log mel [B, M, T] -> waveform [B, 1, T * hop_length] in (-1, 1)."""
+        """log mel [B, M, T] -> waveform [B, 1, T * hop_length] in (-1, 1).
+
+        A long sound is made in pieces that overlap by what a sample depends on: in less memory, which a processor's
+        cache can hold, and so nearly twice as fast.
+        """
+        context, hop = self.config.context, self.config.hop_length
+        pieces = []
+        for start in range(0, level.shape[-1], PIECE):
+            before = max(0, start - context)
+            made = self._made(level[..., before : start + PIECE + context])
+            pieces.append(made[..., (start - before) * hop : (start - before + PIECE) * hop])
+        return torch.cat(pieces, dim=-1)
+
+    def _made(self, level: Tensor) -> Tensor:
         x = self.pre(level)
         for up, blocks in zip(self.up, self.blocks, strict=True):
             x = up(F.leaky_relu(x, SLOPE))
-            x = torch.stack([block(x) for block in blocks]).mean(0)  # type: ignore[union-attr]
+            x = sum(block(x) for block in blocks) / len(blocks)  # type: ignore[union-attr, arg-type]
         return self.post(F.leaky_relu(x)).tanh()
 
     def leveled(self, waveform: Tensor, level: Tensor, rounds: int = 1) -> Tensor:

@@ -1,4 +1,4 @@
-"""HiFi-GAN's sound brought nearer to the levels that were asked of it, alone and within a codec."""
+"""HiFi-GAN in pieces, and its sound brought nearer to the levels that were asked of it, alone and within a codec."""
 
 import dataclasses
 
@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from audiogen_cli.hub import checkpoint, shelf
+from audiogen_cli.models import hifigan
 from audiogen_cli.models.hifigan import HiFiGAN, HiFiGANConfig
 from audiogen_cli.models.mel import MelCodec, MelConfig
 from audiogen_cli.models.streaming import decode_blocks
@@ -106,3 +107,12 @@ def test_the_bundled_vocoder_comes_nearer_to_a_recording() -> None:
 
 def without() -> MelConfig:
     return dataclasses.replace(CODEC, leveling_rounds=0)
+
+
+def test_pieces_of_a_long_sound_say_what_the_whole_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, level = vocoder(), torch.randn(2, 6, 150)
+    whole = model(level)
+    assert whole.shape == (2, 1, 150 * 8)
+    for piece in (1, 40, 149, 150):
+        monkeypatch.setattr(hifigan, "PIECE", piece)
+        assert torch.allclose(model(level), whole, atol=1e-5)
