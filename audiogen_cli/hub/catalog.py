@@ -31,7 +31,7 @@ from audiogen_cli.errors import ConfigError, InputError, ModelError
 from audiogen_cli.hub import download
 from audiogen_cli.hub.card import ModelCard, SamplingDefaults
 from audiogen_cli.hub.known import KNOWN, Facts, of_repo
-from audiogen_cli.hub.shelf import SHELVES
+from audiogen_cli.hub.shelf import SHELVES as SHELVES
 
 if TYPE_CHECKING:
     import torch

@@ -3,7 +3,7 @@
     config.json   {"format": 1, "kind": "spectral", "config": {...}, "source": {...}}
 
 `kind` looks up a literal table, never an import path. Every key and shape must be the expected one. Weights may be
-stored in 16 bits; they are computed with in float32 unless asked otherwise.
+stored in 16 or 8 bits; they are computed with in float32 unless asked otherwise.
 
 A codec of mel spectrograms may sound through the vocoder that comes with the program: then its folder does not hold
 that again.
@@ -23,9 +23,19 @@ from torch import Tensor, nn
 
 from audiogen_cli.config import from_dict, nearest, to_dict
 from audiogen_cli.errors import CheckpointError, OutputError
-from audiogen_cli.hub.soundstream import SoundStream
 from audiogen_cli.hub.shelf import VOCODER, on_shelf
-from audiogen_cli.hub.tables import WEIGHTS, Beside, Safetensors, Source, fill, only_for_training
+from audiogen_cli.hub.soundstream import SoundStream
+from audiogen_cli.hub.tables import (
+    SCALE,
+    WEIGHTS,
+    Beside,
+    Safetensors,
+    Scaled,
+    Source,
+    fill,
+    only_for_training,
+    scaled,
+)
 from audiogen_cli.models.audiolm import Stage, StageConfig
 from audiogen_cli.models.clap import CLAP, CLAPConfig
 from audiogen_cli.models.codec import Codec
@@ -77,16 +87,16 @@ def save(
     source: Mapping[str, Any] | None = None,
     dtype: torch.dtype | None = None,
 ) -> None:
-    """Writes the folder; `dtype` converts floating-point weights. Files are written beside and renamed.
+    """Writes the folder; `dtype` converts floating-point weights: torch.int8 keeps matrices as 8-bit integers with a
+    scale for each row, and the rest in 16 bits. Files are written beside and renamed.
 
     `source` is free-form provenance (data, steps, licence). Raises OutputError when the disk refuses.
     """
     folder = Path(folder)
-    tensors = {
-        name: _stored(tensor, dtype)
-        for name, tensor in module.state_dict().items()
-        if not only_for_training(name) and not (_borrows(module) and name.startswith(_BORROWED))
-    }
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in module.state_dict().items():
+        if not only_for_training(name) and not (_borrows(module) and name.startswith(_BORROWED)):
+            tensors |= _stored(name, tensor, dtype)
     header = {
         "format": FORMAT,
         "kind": kind_of(module),
@@ -129,7 +139,7 @@ def load(
     module = skeleton(lambda: module_class(config))
     if not (folder / WEIGHTS).is_file():
         raise CheckpointError(f"cannot read {folder / WEIGHTS}: it is not there; fetch or write the checkpoint again.")
-    source: Source = Safetensors(folder / WEIGHTS)
+    source: Source = Scaled(Safetensors(folder / WEIGHTS))
     if _borrows(module):
         source = Beside(source, Safetensors(on_shelf(VOCODER) / WEIGHTS), _BORROWED)
     return fill(module, source, (), dtype).to(device)
@@ -163,6 +173,12 @@ def read_header(folder: Path) -> dict[str, Any]:
     return header
 
 
-def _stored(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+def _stored(name: str, tensor: Tensor, dtype: torch.dtype | None) -> dict[str, Tensor]:
+    """The tensors of the file that one of the module becomes."""
     tensor = tensor.detach().cpu()
-    return (tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor).contiguous()
+    if dtype is None or not tensor.is_floating_point():
+        return {name: tensor.contiguous()}
+    if dtype is torch.int8 and tensor.dim() > 1:
+        integers, scale = scaled(tensor)
+        return {name: integers.contiguous(), name + SCALE: scale}
+    return {name: tensor.to(torch.float16 if dtype is torch.int8 else dtype).contiguous()}

@@ -30,6 +30,7 @@ M = TypeVar("M", bound=nn.Module)
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+SCALE = ".int8_scale"
 _TOGETHER = 32  # tensors that share one mapping; what is converted is held twice for no more than these
 AGAIN = "it is damaged or cut short, so fetch or write it again"
 
@@ -91,6 +92,34 @@ class Beside:
         tensors = dict(zip(first, self._first.read(first), strict=True))
         tensors |= zip(second, self._second.read([name.removeprefix(self._prefix) for name in second]), strict=True)
         return [tensors[name] for name in names]
+
+
+class Scaled:
+    """A source in which tensors may be 8-bit integers, each row with a scale of its own under NAME + SCALE."""
+
+    def __init__(self, source: Source) -> None:
+        self.where = source.where
+        self._source = source
+        self._names = source.shapes()
+
+    def shapes(self) -> dict[str, list[int]]:
+        return {name: shape for name, shape in self._names.items() if not name.endswith(SCALE)}
+
+    def read(self, names: Sequence[str]) -> list[Tensor]:
+        scaled = [name for name in names if name + SCALE in self._names]
+        scales = dict(zip(scaled, self._source.read([name + SCALE for name in scaled]), strict=True))
+        tensors = self._source.read(names)
+        return [
+            tensor.float() * scales[name].float().view(-1, *[1] * (tensor.dim() - 1)) if name in scales else tensor
+            for name, tensor in zip(names, tensors, strict=True)
+        ]
+
+
+def scaled(tensor: Tensor) -> tuple[Tensor, Tensor]:
+    """[R, ..] -> the nearest int8 of the same shape, and the scale [R] of each row; zeros stay zeros."""
+    rows = tensor.float().flatten(1)
+    scale = (rows.abs().amax(1) / 127).clamp_min(torch.finfo(torch.float32).tiny)
+    return (rows / scale[:, None]).round().to(torch.int8).view(tensor.shape), scale
 
 
 class Pickled:

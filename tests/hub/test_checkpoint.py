@@ -7,6 +7,7 @@ from safetensors import safe_open
 
 from audiogen_cli.errors import CheckpointError, ConfigError
 from audiogen_cli.hub import checkpoint
+from audiogen_cli.models.lm import LM, LMConfig
 from audiogen_cli.models.spectral import SpectralCodec, SpectralConfig
 
 TINY = SpectralConfig(
@@ -111,3 +112,19 @@ def test_a_codec_is_stored_without_what_only_training_needs_and_learns_on_after_
     before = codec.fingerprint()  # type: ignore[operator]
     codec(torch.randn(2, 1, 16_000))
     assert codec.fingerprint() != before and codec.codebooks().isfinite().all()  # type: ignore[operator]
+
+
+def test_eight_bits_quarter_the_file_and_load_nearly_as_they_were(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    lm = LM(LMConfig(2, 64, 64, 2, 2, condition_dim=16, positions="rope")).eval()
+    checkpoint.save(tmp_path / "float", lm)
+    checkpoint.save(tmp_path / "int8", lm, dtype=torch.int8)
+    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("float", "int8")]
+    assert sizes[1] < 0.3 * sizes[0]
+    again = checkpoint.load(tmp_path / "int8")
+    assert {tensor.dtype for tensor in again.state_dict().values()} == {torch.float32}
+    steps = torch.randint(64, (1, 2, 9))
+    assert (again(steps) - lm(steps)).std() < 0.03 * lm(steps).std()
+    checkpoint.save(tmp_path / "twice", again, dtype=torch.int8)
+    for name, tensor in checkpoint.load(tmp_path / "twice").state_dict().items():
+        torch.testing.assert_close(tensor, again.state_dict()[name], rtol=1e-5, atol=1e-7)
