@@ -34,8 +34,11 @@ RecipeFile = Annotated[
     Path | None, typer.Option("--recipe", metavar="FILE", help="A TOML file with every setting that is not a flag.")
 ]
 Preset = Annotated[
-    Literal["soundstream", "encodec", "audiogen"] | None,
-    typer.Option(help="A published codec's recipe; it is sized for a GPU, so mind --steps and --batch-size."),
+    Literal["soundstream", "encodec", "audiogen", "mel"] | None,
+    typer.Option(
+        help="A whole recipe: a published codec's, sized for a GPU, so mind --steps and --batch-size; or mel, the kind "
+        "that is bundled, for two processor cores."
+    ),
 ]
 Steps = Annotated[int | None, typer.Option(min=1, help="Optimizer steps. (Default: the recipe's.)")]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Examples a step. (Default: the recipe's.)")]
@@ -149,7 +152,7 @@ def with_run(command: Callable[..., None]) -> Callable[..., None]:
 @app.command()
 @with_run
 def codec(run: Run, preset: Preset = None) -> None:
-    """Train a codec (the spectral one; EnCodec or SoundStream by preset or recipe) on recordings, without captions.
+    """Train a codec (the spectral one; others by preset or recipe) on recordings, without captions.
 
     Written as it goes: log.jsonl, samples with spectrograms at each evaluation, checkpoints, and model/, a folder that
     other commands take. Stopped, it goes on with --resume.

@@ -277,3 +277,10 @@ def test_the_codebooks_learn_once_a_step(tmp_path: Path, monkeypatch: pytest.Mon
     made = stereo_task(dataclasses.replace(ADVERSARIES, codebook_choices=(2,), codebook_odds=(1.0,)))
     list(train(made, dataclasses.replace(LOOP, steps=1), tmp_path, {}))
     assert len(learned) == len(set(learned)) == 2
+
+
+def test_a_discriminator_with_a_head_start_learns_before_the_codec_hears_of_it(tmp_path: Path) -> None:
+    training = dataclasses.replace(TRAINING, discriminator_start=1, adversarial_start=3)
+    _, metrics = run(tmp_path, dataclasses.replace(RECIPE, training=training))
+    assert ["discriminator" in step for step in metrics[:4]] == [False, True, True, True]
+    assert ["adversarial" in step for step in metrics[:4]] == [False, False, False, True]

@@ -5,7 +5,7 @@ from audiogen_cli.training.codec import CodecRecipe
 from audiogen_cli.training.presets import PRESETS
 
 
-@pytest.mark.parametrize("name", ["soundstream", "encodec", "audiogen"])
+@pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_is_a_recipe_that_a_file_could_hold(name: str) -> None:
     assert from_dict(CodecRecipe, to_dict(PRESETS[name])) == PRESETS[name]
 
@@ -20,3 +20,10 @@ def test_the_presets_have_the_papers_rates_and_discriminators() -> None:
     assert encodec.training.losses.mel_ffts == tuple(2**i for i in range(5, 12))
     assert [p.training.discriminator_probability for p in (soundstream, encodec, audiogen)] == [1, 2 / 3, 1]
     assert encodec.training.betas == audiogen.training.betas == (0.5, 0.9)
+
+
+def test_the_codes_of_the_mel_preset_are_settled_before_its_discriminator_comes() -> None:
+    training = PRESETS["mel"].training
+    assert training.freeze_codes_at is not None and training.discriminator_start is not None
+    assert training.freeze_codes_at <= training.discriminator_start < training.adversarial_start
+    assert training.adversarial_start < PRESETS["mel"].loop.steps
