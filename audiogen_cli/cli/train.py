@@ -1,4 +1,4 @@
-"""audiolm train codec | outline | lm | entropy | clap"""
+"""audiolm train codec | lm | entropy | clap"""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hin
 import typer
 
 from audiogen_cli.cli import console, options
-from audiogen_cli.data.files import check_output
 from audiogen_cli.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
@@ -170,36 +169,6 @@ def codec(run: Run, preset: Preset = None) -> None:
     sets = run.read(clips, model.sample_rate, model.channels)
     pieces = validation_pieces(sets.valid.recordings, model.sample_rate)
     run.train(CodecTask(plan, sets.train.recordings, pieces, run.source(sets.train.clips), model), plan)
-
-
-@app.command()
-def outline(
-    data: Data,
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FOLDER", help="Where the checkpoint goes.")],
-    recipe: RecipeFile = None,
-    tier: Tiers = None,
-    licence: Licence = "",
-    force: options.Force = False,
-) -> None:
-    """Fit an outline: a codec of a dozen frames a second, for a language model to learn much from little.
-
-    No steps, no gradients: k-means on patches of the spectrum. `audiolm train codec --start OUTLINE` then teaches it
-    how to sound, `audiolm train lm --codec OUTLINE` a language model its codes; both at once, as the codes are settled.
-    """
-    if (output / "config.json").exists():
-        check_output(output / "config.json", force)
-    run = Run(data, output, recipe, tier=tier, licence=licence)
-    clips = run.clips()
-    from audiogen_cli.config import from_dict, load_toml
-    from audiogen_cli.hub import checkpoint
-    from audiogen_cli.training import outline as training
-
-    plan = load_toml(training.OutlineRecipe, recipe) if recipe else from_dict(training.OutlineRecipe, {})
-    sets = run.read(clips, plan.outline.sample_rate, 1)
-    with console.progress("listening", float(plan.examples), unit="examples") as show:
-        found = training.fit(plan, sets.train, lambda done: show(done, ""))
-    checkpoint.save(output, found, run.source(sets.train.clips))
-    console.result(str(output))
 
 
 @app.command()

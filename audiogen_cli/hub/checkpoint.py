@@ -45,7 +45,6 @@ from audiogen_cli.models.entropy import EntropyLM, EntropyLMConfig
 from audiogen_cli.models.hifigan import HiFiGAN, HiFiGANConfig
 from audiogen_cli.models.lm import LM, LMConfig
 from audiogen_cli.models.mel import MelCodec, MelConfig
-from audiogen_cli.models.outline import Outline, OutlineConfig
 from audiogen_cli.models.soundstream import SoundStreamConfig
 from audiogen_cli.models.spectral import SpectralCodec, SpectralConfig
 from audiogen_cli.models.valle import VallE, VallEConfig
@@ -64,7 +63,6 @@ KINDS: dict[str, tuple[type[Any], type[nn.Module]]] = {
     "hifigan": (HiFiGANConfig, HiFiGAN),
     "lm": (LMConfig, LM),
     "mel": (MelConfig, MelCodec),
-    "outline": (OutlineConfig, Outline),
     "soundstream": (SoundStreamConfig, SoundStream),
     "spectral": (SpectralConfig, SpectralCodec),
     "stage": (StageConfig, Stage),

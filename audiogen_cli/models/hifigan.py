@@ -129,7 +129,7 @@ class HiFiGAN(nn.Module):
         x = self.pre(level)
         for up, blocks in zip(self.up, self.blocks, strict=True):
             x = up(F.leaky_relu(x, SLOPE))
-            x = sum(block(x) for block in blocks) / len(blocks)  # type: ignore[union-attr, arg-type]
+            x = sum(block(x) for block in blocks) / len(blocks)  # type: ignore[attr-defined, arg-type]
         return self.post(F.leaky_relu(x)).tanh()
 
     def leveled(self, waveform: Tensor, level: Tensor, rounds: int = 1) -> Tensor:

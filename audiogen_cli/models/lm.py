@@ -162,7 +162,7 @@ class LM(nn.Module):
             for weight in (emb.weight[: self.config.codebook_size], head.weight):  # type: ignore[index]
                 project = torch.randn(vectors.shape[2], self.config.dim, generator=generator).to(placed)
                 begun = placed @ project
-                weight.copy_(begun * (weight.std() / begun.std().clamp_min(1e-8)))  # type: ignore[operator,union-attr]
+                weight.copy_(begun * (weight.std() / begun.std().clamp_min(1e-8)))  # type: ignore[operator]
 
     def _memory(self, condition: Condition | None, cache: KVCache | None, like: Tensor) -> list[Memory] | None:
         """What cross-attention reads. One zero row, "nothing", stands before the text: without text it is all there is.

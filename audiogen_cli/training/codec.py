@@ -64,8 +64,8 @@ class CodecTrainingConfig:
 
     speed: how many times as fast an example is played, which shifts its pitch too: one speaker stands for several.
 
-    discriminator_start: from which step on the discriminator learns, None is `adversarial_start`. Without a head start it
-        is nothing but a linear function at first, which the codec satisfies before it has become more.
+    discriminator_start: from which step on the discriminator learns, None is `adversarial_start`. Without a head start
+        it is little but a linear function at first, which the codec satisfies before it has become more.
     discriminator_probability: of the discriminator to be updated at a step whose turn it is by `discriminator_every`.
     betas, weight_decay: of AdamW, for codec and discriminator; only matrices decay.
 

