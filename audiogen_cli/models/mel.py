@@ -3,8 +3,8 @@
     waveform --log mel--> [B, M, T * subframes] --ConvNeXt, stacked, ConvNeXt--> [B, D, T] --RVQ--> codes [B, K, T]
     codes --> [B, D, T] --ConvNeXt, split, ConvNeXt--> log mel [B, M, T * subframes] --HiFi-GAN--> waveform
 
-What is hard about sound at a low rate, phases and fine texture, is not coded but left to a vocoder that has heard
-hundreds of hours (models/hifigan.py). What remains is a picture of 80 rows: it takes minutes to train, with a
+What is hard about sound at a low rate, phases and fine texture, is not coded but left to a vocoder that others have
+trained (models/hifigan.py). What remains is a picture of 80 rows: it takes minutes to train, with a
 discriminator that hears the picture (SpecVQGAN, 2110.08791, trains so) and keeps it from being smooth where it cannot
 be known. As elsewhere here (models/spectral.py) linear paths run beside both networks, and noise, the same each time,
 is what the decoder makes texture of.
