@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from audiogen_cli.models.codec import Codec, CodecOutput, Levels
 from audiogen_cli.models.hifigan import HiFiGAN, HiFiGANConfig
 from audiogen_cli.models.spectral import ConvNeXtBlock
+from audiogen_cli.ops.precision import quick_dtype
 from audiogen_cli.ops.stft import frame_stft, slaney_filter_bank
 from audiogen_cli.quantizers.choice import QuantizerChoice
 from audiogen_cli.quantizers.rvq import RVQConfig
@@ -194,7 +195,8 @@ class MelCodec(Codec):
         """log mel [B, M, T'], about mean 0 and variance 1 -> waveform [B, 1, N]."""
         with torch.autocast(level.device.type, enabled=False):
             wanted = level * SPREAD + MEAN
-            return self.vocoder.leveled(self.vocoder(wanted), wanted, self.config.leveling_rounds)
+            waveform = self.vocoder(wanted, quick_dtype(wanted.device))
+            return self.vocoder.leveled(waveform, wanted, self.config.leveling_rounds)
 
     def forward(self, waveform: Tensor, num_codebooks: int | None = None) -> CodecOutput:
         """The waveform is the input's: nothing is made audible in training, which compares log mels."""

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from audiogen_cli.errors import OutputError, TrainingError
+from audiogen_cli.ops.precision import quick_dtype
 
 
 @dataclass(frozen=True)
@@ -142,9 +143,7 @@ def resolve_precision(precision: str) -> Literal["no", "bf16"]:
     """Accelerate's name for the precision; "auto" asks the hardware."""
     if precision != "auto":
         return "bf16" if precision == "bf16" else "no"
-    if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported() else "no"
-    return "bf16" if torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported() else "no"
+    return "bf16" if quick_dtype("cuda" if torch.cuda.is_available() else "cpu") == torch.bfloat16 else "no"
 
 
 def learning_rate_scale(config: LoopConfig, step: int) -> float:

@@ -1,7 +1,8 @@
 import pytest
 import torch
+import torch.nn.functional as F
 
-from audiogen_cli.models.hifigan import HiFiGAN, HiFiGANConfig
+from audiogen_cli.models.hifigan import SLOPE, HiFiGAN, HiFiGANConfig
 
 TINY = HiFiGANConfig(
     sample_rate=800, n_fft=32, num_mels=6, f_max=400.0, channels=16, upsample_rates=(4, 2), upsample_kernels=(8, 4)
@@ -56,3 +57,25 @@ def test_kernels_must_fit_their_rates() -> None:
         HiFiGANConfig(upsample_rates=(4, 2), upsample_kernels=(7, 4))
     with pytest.raises(ValueError, match="equally long"):
         HiFiGANConfig(upsample_rates=(4, 2), upsample_kernels=(8,))
+
+
+@pytest.mark.parametrize("frames", [1, 9, 700])
+def test_what_is_made_with_images_is_what_the_layers_make(frames: int) -> None:
+    model, level = vocoder().double(), torch.randn(2, 6, frames, dtype=torch.float64)
+    x = model.pre(level)
+    for up, blocks in zip(model.up, model.blocks, strict=True):
+        x, every = up(F.leaky_relu(x, SLOPE)), []
+        for block in blocks:  # type: ignore[union-attr, attr-defined]
+            y = x
+            for dilated, plain in zip(block.dilated, block.plain, strict=True):
+                y = y + plain(F.leaky_relu(dilated(F.leaky_relu(y, SLOPE)), SLOPE))
+            every.append(y)
+        x = torch.stack(every).mean(0)
+    torch.testing.assert_close(model(level), model.post(F.leaky_relu(x)).tanh())
+
+
+def test_fewer_bits_are_nearly_the_same_sound() -> None:
+    model, level = vocoder(), torch.randn(1, 6, 99)
+    whole, quick = model(level), model(level, torch.bfloat16)
+    assert quick.dtype == torch.float32
+    assert 0 < (whole - quick).square().sum() < 0.01 * whole.square().sum()
