@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from audiogen_cli.ops.attention import (
     CrossAttention,
@@ -10,6 +11,7 @@ from audiogen_cli.ops.attention import (
     Piece,
     Rotary,
     SelfAttention,
+    attend,
     causal_bias,
 )
 
@@ -57,6 +59,18 @@ def test_pieces_through_a_cache_equal_the_whole(rotary: bool) -> None:
         bias = causal_bias(end - start, end, x)
         parts.append(attention(x[:, start:end], Piece(start, bias, turn(start, end)), cache))
     torch.testing.assert_close(torch.cat(parts, 1), whole, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_training_hears_what_the_kernel_hears_and_learns_the_same(causal: bool) -> None:
+    query, keys, values = (torch.randn(2, 3, 5, 4, dtype=torch.float64, requires_grad=True) for _ in range(3))
+    bias = None if causal else torch.randn(2, 1, 5, 5, dtype=torch.float64)
+    ours = attend(query, keys, values, bias, causal)
+    kernel = F.scaled_dot_product_attention(query, keys, values, attn_mask=bias, is_causal=causal)
+    torch.testing.assert_close(ours, kernel)
+    side = torch.randn_like(kernel)
+    found, wanted = (torch.autograd.grad((x * side).sum(), (query, keys, values)) for x in (ours, kernel))
+    torch.testing.assert_close(found, wanted)
 
 
 def test_rotary_scores_depend_on_the_distance_alone() -> None:
