@@ -96,8 +96,8 @@ def causal_bias(
 def attend(query: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None = None, causal: bool = False) -> Tensor:
     """query [B, H, Q, W], keys and values [B, H, K, W] -> [B, H, Q, W]; bias is added to the scores, [.., Q, K].
 
-    Training on a processor it is float32 throughout, though autocast says otherwise: the kernel's backward pass takes up
-    to three times as long in bfloat16. Scores must not be multiplied out in bfloat16 either: what is left of a gradient
+    Training on a processor it is float32 throughout, whatever autocast says: the kernel's backward pass takes up to
+    three times as long in bfloat16. Scores must not be multiplied out in bfloat16 either: what is left of a gradient
     after softmax is the difference of nearly equal numbers, and was seen to be twice as much error as gradient.
     """
     if query.device.type != "cpu" or not (torch.is_grad_enabled() and query.requires_grad):
