@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any, NamedTuple
 
 import torch
@@ -31,6 +32,7 @@ from audiogen_cli.pipelines.intelligibility import Listener, Progress, Transcrib
 _FFT, _HOP, _BANDS, _FLOOR = 512, 160, 64, 1e-5
 _QUIET_DB = 30.0  # below the loudest frame a frame does not sound
 _SEAM_SECONDS = 0.05
+_LEAST_SECONDS = 0.25  # of new sound, that it can be compared
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Row:
     """Of the recordings' own rests, or of what a model made. distance, other: to the own prompt and to the prompts of
     other sources, dB. nearer: the share of pairs with another source's prompt in which the own one is the nearer.
 
+    sounds: how many were compared; a model may end where the beginning ends, and then there is nothing to compare.
     silent: the share of sounds below -50 dBFS; pauses: the share of time far below the level; clicks: the share of
     seams with a click; kept: the share of prompts whose samples are all there. words: heard in a second of it.
     """
@@ -94,9 +97,13 @@ def evaluate(
         yield Progress("continued", number, len(real))
         made.append(_continued(model, piece, seconds, seed + number))
     kept = [torch.equal(a.whole[: a.seam], b.whole[: b.seam]) for a, b in zip(real, made, strict=True)]
+    goes_on = [len(piece.whole) - piece.seam >= _LEAST_SECONDS * piece.rate for piece in made]
+    if not any(goes_on):
+        raise InputError("the model ends after every one of these beginnings; try another --seed, or other recordings.")
+    heard, of = list(compress(made, goes_on)), list(compress(sources, goes_on))
     return [
         row("the recordings' own rest", real, sources, [True] * len(real), listener),
-        row("continued", made, sources, kept, listener),
+        row("continued", heard, of, list(compress(kept, goes_on)), listener),
     ]
 
 

@@ -242,7 +242,7 @@ def joined(recording: Tensor, new: Tensor, sample_rate: int, fade: float) -> Ten
     """[C, N] and [C, M] -> [C, N + M]; the recording's own samples are not touched."""
     count = min(round(_SEAM_SECONDS * sample_rate), new.shape[1], recording.shape[1])
     share = torch.linspace(0, 1, count + 2)[1:-1]
-    mirrored = recording[:, -count:].flip(1)
+    mirrored = recording[:, recording.shape[1] - count :].flip(1)
     blended = mirrored + (new[:, :count] - mirrored) * share
     new = torch.cat([blended, new[:, count:]], dim=1)
     faded = audio.fade(torch.cat([new, new], dim=1), sample_rate, fade)[:, new.shape[1] :]  # at the end only

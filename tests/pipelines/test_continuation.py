@@ -13,6 +13,7 @@ from audiogen_cli.data import audio
 from audiogen_cli.errors import InputError
 from audiogen_cli.hub import catalog
 from audiogen_cli.models.decoding import finish
+from audiogen_cli.pipelines import continuation
 from audiogen_cli.pipelines.continuation import Piece, clicks_at, distance, evaluate, long_term, row
 from audiogen_cli.pipelines.intelligibility import Transcribed
 
@@ -85,3 +86,24 @@ def test_a_model_goes_on_from_every_recording_that_is_long_enough(tiny_model: Pa
     assert own.nearer is not None and made.words == 0.0
     with pytest.raises(InputError, match="longer than a prompt"):
         finish(evaluate(model, None, recordings, 0.9, 0.5))
+
+
+def test_a_model_that_ends_at_once_is_compared_where_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recordings = []
+    for number in range(3):
+        path = tmp_path / f"{number}.wav"
+        audio.write(path, noise(2, number)[None], RATE)
+        recordings.append(Transcribed(path, "", "", "ab"[number % 2]))
+    ends = {0}
+
+    def continued(_: Any, piece: Piece, seconds: float, seed: int) -> Piece:
+        return Piece(piece.whole[: piece.seam] if seed in ends else piece.whole, piece.seam, piece.rate)
+
+    monkeypatch.setattr(continuation, "_continued", continued)
+    own, made = finish(evaluate(None, None, recordings, 1.0, 1.0))
+    assert (own.sounds, made.sounds) == (3, 2)
+    ends |= {1, 2}
+    with pytest.raises(InputError, match="ends after every one"):
+        finish(evaluate(None, None, recordings, 1.0, 1.0))

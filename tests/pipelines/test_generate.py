@@ -14,7 +14,7 @@ from audiogen_cli.hub import catalog
 from audiogen_cli.hub.catalog import Model
 from audiogen_cli.models.decoding import decode, finish
 from audiogen_cli.pipelines import generate as pipeline
-from audiogen_cli.pipelines.generate import continue_audio, generate, window_seed, windows
+from audiogen_cli.pipelines.generate import continue_audio, generate, joined, window_seed, windows
 
 RAW: dict[str, Any] = {"normalize": "none", "fade": 0.0}
 
@@ -176,3 +176,11 @@ def test_levels_of_the_output_are_those_asked_for(model: Model) -> None:
     assert loud == pytest.approx(audio.LOUDNESS_LUFS, abs=0.1) or peak == pytest.approx(
         10 ** (audio.PEAK_DB / 20), abs=1e-3
     )
+
+
+@pytest.mark.parametrize(("recorded", "new"), [(100, 0), (0, 100), (1, 1)])
+def test_sound_is_joined_however_little_there_is(recorded: int, new: int) -> None:
+    recording = torch.rand(2, recorded)
+    whole = joined(recording, torch.rand(2, new), 8000, 0.0)
+    assert whole.shape == (2, recorded + new)
+    assert torch.equal(whole[:, :recorded], recording)
