@@ -45,7 +45,7 @@ from audiogen_cli.training.soundstream_losses import (
 )
 
 BETAS = (0.9, 0.99)
-OURS = ("checkpoints", "samples", "model", "log.jsonl", "recipe.json")
+OURS = ("checkpoints", "samples", "model", "log.jsonl", "recipe.json", "wandb.txt")
 
 
 class SoundStreamTrainer:
@@ -204,17 +204,28 @@ class SoundStreamTrainer:
     def wandb_tracker(
         self, project: str, run: str | None = None, hps: Mapping[str, Any] | None = None
     ) -> Iterator[None]:
-        """Logs to Weights & Biases what is trained inside, with the recipe and `hps` as its configuration."""
+        """Logs to Weights & Biases what is trained inside, with the recipe and `hps` as its configuration.
+
+        A run that is gone on with is the same run there: `wandb.txt` in the results folder names it.
+        """
         try:
             import wandb
         except ImportError as error:
             raise TrainingError("Weights & Biases is not installed; run `pip install wandb`.") from error
-        tracked: Any = wandb.init(project=project, name=run, config={**to_dict(self.recipe), **dict(hps or {})})
-        self._trackers.append(tracked.log)
+        named = self.results_folder / "wandb.txt"
+        before = {"id": named.read_text().strip(), "resume": "allow"} if named.is_file() else {}
+        configuration = {**to_dict(self.recipe), **dict(hps or {})}
+        tracked: Any = wandb.init(project=project, name=run, config=configuration, **before)
+
+        def log(line: Mapping[str, float]) -> None:
+            named.write_text(f"{tracked.id}\n")
+            tracked.log(line)
+
+        self._trackers.append(log)
         try:
             yield
         finally:
-            self._trackers.remove(tracked.log)
+            self._trackers.remove(log)
             tracked.finish()
 
 

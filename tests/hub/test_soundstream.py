@@ -142,3 +142,9 @@ def test_wrong_arguments_and_codes_are_refused_in_a_sentence() -> None:
         SoundStream()
     with pytest.raises(InputError, match="batch, frames"):
         soundstream(rq_groups=2).decode_from_codebook_indices(torch.zeros(1, 5, 3, dtype=torch.int64))
+
+
+def test_nothing_is_left_of_what_fills_no_frame() -> None:
+    """[21: without its last 0 samples a sound is cut to all of it]"""
+    with pytest.raises(InputError, match="1 or more samples"):
+        soundstream().tokenize(torch.randn(1, 9), curtail_from_left=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from audiogen_cli.errors import CheckpointError
-from audiogen_cli.hub.tables import Beside, Pickled, Safetensors, fill, renamed
+from audiogen_cli.hub.tables import Beside, Pickled, Safetensors, fill, renamed, unpickle
 
 TABLE = ((r"^junk\.", None), (r"^old\.", ""), (r"\.q$", ".weight#0"), (r"\.k$", ".weight#1"))
 STATE = {
@@ -110,3 +111,17 @@ def test_loading_holds_nothing_twice(name: str, dtype: torch.dtype, tmp_path: Pa
     result = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert result.returncode == 0, result.stderr
     assert 0.9 < float(result.stdout) < 1.3
+
+
+class RunsCode:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (Path("it-ran"),)
+
+
+def test_a_pickle_that_wants_to_run_code_is_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """[23]"""
+    monkeypatch.chdir(tmp_path)
+    torch.save({"weight": RunsCode()}, "theirs.pt")
+    with pytest.raises(CheckpointError, match="wants to run code"):
+        unpickle(Path("theirs.pt"))
+    assert not Path("it-ran").exists()

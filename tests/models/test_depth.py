@@ -166,3 +166,13 @@ def test_a_configuration_survives_its_file_and_a_wrong_one_is_refused() -> None:
         from_dict(DepthConfig, to_dict(config) | {"depth_heads": 3})
     with pytest.raises(ConfigError, match="not a fine one"):
         from_dict(DepthConfig, to_dict(config) | {"stage": "fine"})
+
+
+@torch.no_grad()
+def test_no_two_codes_of_a_frame_are_read_from_one_row() -> None:
+    """[4: the last code of one level is the first of the next]"""
+    model, heard = tiny("none"), list[torch.Tensor]()
+    model.level_table.register_forward_hook(lambda _, given, __: heard.append(given[0]))
+    model([ids(4, 9)[None], torch.arange(7).repeat_interleave(LEVELS)[None]])
+    rows = heard[0][:7]  # [frames, levels but the last]; a frame more has begun
+    assert sorted(rows.flatten().tolist()) == list(range(7 * (LEVELS - 1)))

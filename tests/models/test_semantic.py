@@ -181,7 +181,7 @@ def test_importing_changes_no_logging_and_no_warnings() -> None:
 
     code = (
         "import logging, warnings; level, warn = logging.root.level, warnings.warn\n"
-        "import audiogen_cli.models.semantic\n"
+        "import audiogen_cli.models.semantic, audiogen_cli.models.vq_wav2vec\n"
         "assert (logging.root.level, warnings.warn) == (level, warn)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -7,6 +7,7 @@ import torch
 from audiogen_cli.errors import InputError
 from audiogen_cli.models.soundstream import Denoising, SoundStreamCodec, SoundStreamConfig
 from audiogen_cli.models.streaming import decode_blocks, encode_blocks
+from audiogen_cli.ops.gateloop import GateLoop
 
 TINY = SoundStreamConfig(
     channels=4,
@@ -126,3 +127,17 @@ def test_a_stereo_sound_is_no_batch_of_two_mono_ones() -> None:
         codec().encode(torch.randn(1, 2, 100))
     with pytest.raises(InputError, match="shape"):
         codec().decode(torch.zeros(1, 4, 5, dtype=torch.int64))
+
+
+def test_a_gate_loop_that_adds_nothing_changes_nothing() -> None:
+    """[12: a GateLoop, which has a shortcut of its own, is wrapped in another]"""
+    model = codec(use_gate_loop_layers=True)
+    for layers, signal in (
+        (model.encoder.layers, torch.randn(1, 1, 100)),
+        (model.decoder.layers, torch.randn(1, 8, 5)),
+    ):
+        gates = [part for part in layers.modules() if isinstance(part, GateLoop)]
+        for gate in gates:
+            torch.nn.init.zeros_(gate.in_proj.weight)
+        others = [layer for layer in layers if not any(gate in layer.modules() for gate in gates)]
+        assert gates and torch.equal(layers(signal), torch.nn.Sequential(*others)(signal))

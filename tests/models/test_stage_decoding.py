@@ -55,19 +55,6 @@ def test_an_item_is_the_same_alone_and_in_any_batch(stage: str, guidance: float)
         assert together[row][:6] == item.prompt.tolist()
 
 
-def test_the_cheap_way_is_the_slow_way() -> None:
-    """Greedy decoding through the cache is the argmax over whole sequences, guidance included."""
-    model, condition = never_ends(tiny("coarse")), text(4)
-    prefix = ids(5, 9)
-    [found] = made(model, [Item(ids(0, 7), 8, 0, prefix)], condition, temperature=0.0, guidance=2.0)
-    known = torch.empty(1, 0).long()
-    with torch.no_grad():
-        for _ in range(8):
-            cond, null = (model([prefix[None], known], c)[-1][0, -1] for c in (condition, condition.null()))
-            known = torch.cat([known, (null + (cond - null) * 2.0)[:7].argmax().view(1, 1)], 1)
-    assert found == known[0].tolist()
-
-
 def test_guidance_1_is_the_conditional_model() -> None:
     model = tiny("semantic")
     item = Item(ids(2, 9), 8, 3)
@@ -126,3 +113,25 @@ def test_a_prompt_as_long_as_the_sound_is_the_sound() -> None:
 def test_progress_counts_up_to_the_length() -> None:
     steps = list(decode(never_ends(tiny("semantic")), [Item(ids(2, 9), 6, 0)]))
     assert steps == [3, 4, 5, 6]
+
+
+@torch.no_grad()
+def test_guided_decoding_is_the_slow_way() -> None:
+    """[1: null equals conditional] Greedy, by the cache: the argmax over whole sequences of a stage that hears."""
+    model, condition, prefix, found = tiny("fine"), text(4), ids(16, 7), {}
+    for guidance in (1.0, 20.0):
+        [found[guidance]] = made(model, [Item(ids(0, 7), 24, 0, prefix)], condition, temperature=0.0, guidance=guidance)
+        known = torch.empty(1, 0).long()
+        for _ in range(24):
+            cond, null = (model([prefix[None], known], c)[-1][0, -1] for c in (condition, condition.null()))
+            known = torch.cat([known, (null + (cond - null) * guidance).argmax().view(1, 1)], 1)
+        assert found[guidance] == known[0].tolist()
+    assert found[1.0] != found[20.0]
+
+
+def test_nothing_is_made_after_the_last_row_has_ended() -> None:
+    """[7: the coarse stage always makes 512 frames, which are masked afterwards]"""
+    model = tiny("coarse", conditioning="none")
+    items = [Item(ids(0, 7), 60, n, ids(3, 9)) for n in range(2)]
+    longest = max(len(row) for row in made(model, items))
+    assert max(decode(model, items)) == longest + 1 < 60  # the end is an id too

@@ -182,3 +182,17 @@ def test_both_networks_hear_where_symbols_stand() -> None:
     for one, two, three in zip((plain[0][-1], plain[1]), (same[0][-1], same[1]), (other[0][-1], other[1]), strict=True):
         assert torch.equal(one, two)
         assert not torch.allclose(one, three, atol=1e-4)
+
+
+@torch.no_grad()
+def test_no_two_codes_are_read_from_one_row() -> None:
+    """[4: offsets of N - 1 or N + 1 a level: the last code of one level is the first of the next]"""
+    model = tiny()
+    heard = list[torch.Tensor]()
+    hook = model.rest.codes.register_forward_hook(lambda _, ids, __: heard.append(ids[0]))
+    model.rest(TEXTS[0][None], frames([torch.arange(V).expand(K, V)], [V], [1]))
+    hook.remove()
+    assert torch.cat(heard).flatten().tolist() == list(range(K * V))
+    found = model.rest(TEXTS[0][None], frames([torch.arange(V).expand(K, V)], [0], [2]))
+    model.rest.codes.weight[2 * V : 3 * V] = 0  # what finds the codes of codebook 2, which is not heard yet
+    assert found.any() and not model.rest(TEXTS[0][None], frames([torch.arange(V).expand(K, V)], [0], [2])).any()

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import pytest
@@ -84,3 +85,11 @@ def test_adaptive_norms_hear_their_setting() -> None:
         if "norm" in name:
             torch.nn.init.normal_(parameter, std=0.1)
     assert (model(x, setting=setting) - model(x, setting=setting.flip(0))).abs().max() > 1e-3
+
+
+def test_keys_and_values_of_a_prefix_come_from_the_normalised_condition() -> None:
+    layer = Transformer(dataclasses.replace(CONFIG, prefix_attention=True)).layers[0]
+    condition = torch.randn(1, 4, 16)
+    loud, plain = (layer.remember(scale * condition, None, None) for scale in (64.0, 1.0))
+    torch.testing.assert_close(loud.keys, plain.keys, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(loud.values, plain.values, atol=1e-3, rtol=1e-3)

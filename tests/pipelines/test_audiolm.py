@@ -5,6 +5,7 @@ file.
 """
 
 import dataclasses
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -311,8 +312,8 @@ def test_rows_that_end_early_are_waves_of_their_own_length(wav2vec: Any, codec: 
 def test_a_stereo_file_of_any_rate_is_one_recording(long_model: AudioLM, tmp_path: Path) -> None:
     """[21: a stereo prompt is taken for a batch of two, and a prompt is not repeated for the batch]"""
     audio.write(tmp_path / "prompt.wav", torch.randn(2, 4_410) * 0.1, 44_100)
-    waves = long_model(prime_wave_path=tmp_path / "prompt.wav", batch_size=2, seconds=0.1)
-    assert [wave.shape for wave in waves] == [(1, 800 + 800)] * 2
+    waves = long_model(prime_wave_path=tmp_path / "prompt.wav", batch_size=3, seconds=0.1)
+    assert [wave.shape for wave in waves] == [(1, 800 + 800)] * 3
     with pytest.raises(AudioError, match="there is no such file"):
         long_model(prime_wave_path=tmp_path / "none.wav")
 
@@ -403,3 +404,13 @@ def test_what_does_not_fit_is_refused(wav2vec: Any, codec: Any, long_model: Audi
         long_model(prime_wave=torch.randn(1, 100))
     with pytest.raises(InputError, match="fills the window"):
         long_model(prime_wave=torch.randn(1, 4_000))
+
+
+def test_the_text_is_heard_and_the_scale_pulls(wav2vec: Any, codec: Any, tiny_model: Path) -> None:
+    """[1: guidance is a no-op where generate() has computed the embeddings]"""
+    heard = {"t5_name": str(tiny_model / "text"), "has_condition": True}
+    model = AudioLM(wav2vec=wav2vec, codec=codec, **windowed(stages(wav2vec, unique=False, **heard), 0.4, 0.2, 0.1))
+    more = {"seconds": 0.3, "filter_thres": 0.0, "temperatures": (1.0, 1.0, 1.0)}
+    asked = [("rain", 1.0), ("rain", 20.0), ("dog barking", 20.0)]
+    waves = [model(text=[words], cond_scale=scale, **more)[0] for words, scale in asked]  # type: ignore[arg-type]
+    assert not any(torch.equal(one, other) for one, other in itertools.combinations(waves, 2))

@@ -17,8 +17,8 @@ from audiogen_cli.models.audiolm import Block, Stage, StageConfig, padded, stage
 from audiogen_cli.models.depth import DepthConfig, DepthStage
 from audiogen_cli.models.semantic import HubertWithKmeans
 from audiogen_cli.training.audiolm import DepthSettings, StageSettings, StageTask, build, configured, fitted
-from audiogen_cli.training.loop import LoopConfig, train
-from audiogen_cli.training.stage_data import Sound, Tokenizers
+from audiogen_cli.training.loop import LoopConfig, new_accelerator, train
+from audiogen_cli.training.stage_data import Sound, Tokenizers, crop
 
 STAGES = ("semantic", "coarse", "fine")
 DEPTH = ("depth",)
@@ -170,3 +170,27 @@ def test_two_processes_share_their_gradients_in_every_stage(tmp_path: Path) -> N
         assert one[2] == other[2], "the gradients differ"
         assert one[3] != other[3], "both ranks had the same batch"
     assert [line[1] for line in found[0]] == list(STAGES + DEPTH)
+
+
+def test_evaluation_hears_every_held_out_recording_and_its_end(tmp_path: Path) -> None:
+    """[15: one batch is evaluated, whatever was asked for; 6]"""
+    made = task("coarse", dataclasses.replace(LOOP, steps=1, batch_size=1), forget=0.0)
+    made.validation = [crop(sound(15 + i, i), made.stage.config, RATES, None) for i in range(3)]
+    [found] = [r.metrics["valid_loss"] for r in train(made, made.loop, tmp_path, {}) if r.kind == "evaluate"]
+    stage: Any = made.average.module
+    each = [([block[None] for block in e.blocks], torch.tensor([e.ends])) for e in made.validation]
+    assert all(bool(ends) for _, ends in each)
+    expected = [float(stage_loss(stage, stage.config, *example, training=False).target) for example in each]
+    assert found == pytest.approx(sum(expected) / 3, abs=1e-5)
+
+
+def test_a_batch_in_parts_has_the_gradient_of_the_whole() -> None:
+    gradients = []
+    for parts in (1, 3):
+        made = task("fine", dataclasses.replace(LOOP, batch_size=6, accumulate=parts, clip_norm=1e9), forget=0.0)
+        made.sounds = lambda i: sound(15, i)
+        made.prepare(new_accelerator("fp32", cpu=True), made.loop)
+        made.optimizers["stage"].step = lambda: None  # type: ignore[assignment,method-assign]
+        made.step(made.batch(0), 0)
+        gradients.append(torch.cat([p.grad.flatten() for p in made.stage.parameters() if p.grad is not None]))
+    torch.testing.assert_close(gradients[0], gradients[1], atol=1e-6, rtol=1e-4)

@@ -167,3 +167,13 @@ def test_generated_ids_begin_with_the_prompt(wav2vec: Any, tmp_path: Path) -> No
     trainer = SemanticTransformerTrainer(semantic(), wav2vec=wav2vec, dataset=waves(), results_folder=tmp_path, **ONE)
     rows = trainer.generate(prime_ids=torch.tensor([[1, 2, 3]]), batch_size=2, max_length=9)
     assert [row[:3].tolist() for row in rows] == [[1, 2, 3]] * 2 and all(3 <= len(row) <= 9 for row in rows)
+
+
+def test_the_scale_of_generate_pulls(wav2vec: Any, tiny_model: Path, tmp_path: Path) -> None:
+    """[1: guidance is a no-op where generate() has computed the embeddings]"""
+    torch.manual_seed(0)
+    heard = {"t5_name": str(tiny_model / "text"), "has_condition": True}
+    stage = SemanticTransformer(num_semantic_tokens=12, **heard, **SIZES)
+    trainer = SemanticTransformerTrainer(stage, wav2vec=wav2vec, dataset=[("rain", w) for w in waves()], **ONE)
+    rows = [trainer.generate(text=["rain"] * 4, max_length=12, cond_scale=scale, filter_thres=0.0) for scale in (1, 20)]
+    assert any(not torch.equal(one, other) for one, other in zip(*rows, strict=True))

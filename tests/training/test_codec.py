@@ -211,7 +211,7 @@ def test_soundstream_trains_in_stereo_with_every_discriminator_noise_and_penalty
 
 
 def test_every_loss_compares_with_the_target_when_a_codec_learns_to_denoise(tmp_path: Path) -> None:
-    made = stereo_task()
+    made = stereo_task(dataclasses.replace(ADVERSARIES, noise_probability=1.0))
     list(train(made, dataclasses.replace(LOOP, steps=1), tmp_path, {}))
     seen: dict[str, torch.Tensor] = {}
     reconstruction, adversarial = made._reconstruction, made._adversarial
@@ -219,7 +219,8 @@ def test_every_loss_compares_with_the_target_when_a_codec_learns_to_denoise(tmp_
     made._adversarial = lambda real, fake: seen.update(feature=real) or adversarial(real, fake)  # type: ignore
     batch = made.batch(0)
     torch.manual_seed(1)
-    _, target, _ = made._heard(batch)
+    heard, target, _ = made._heard(batch)
+    assert not torch.equal(heard, target)
     torch.manual_seed(1)
     made.step(batch, 1)
     assert torch.equal(seen["mel"], target) and torch.equal(seen["feature"], target)
@@ -284,3 +285,18 @@ def test_a_discriminator_with_a_head_start_learns_before_the_codec_hears_of_it(t
     _, metrics = run(tmp_path, dataclasses.replace(RECIPE, training=training))
     assert ["discriminator" in step for step in metrics[:4]] == [False, True, True, True]
     assert ["adversarial" in step for step in metrics[:4]] == [False, False, False, True]
+
+
+def test_every_held_out_recording_is_scored(tmp_path: Path) -> None:
+    """[15: one batch is evaluated, whatever was asked for]"""
+    made, heard = task(), list[tuple[float, int]]()
+    score = made._score
+    made._score = lambda codec, waveform, size: (
+        heard.append((float(waveform[0, 5]), size))
+        or score(  # type: ignore
+            codec, waveform, size
+        )
+    )
+    list(train(made, dataclasses.replace(LOOP, steps=1), tmp_path, {}))
+    assert set(heard) == {(float(sound[0, 5]), size) for sound in made.validation for size in (1, 3)}
+    assert len(heard) == 6

@@ -141,3 +141,15 @@ def test_two_runs_of_one_process_may_have_different_precisions(tmp_path: Path) -
     for precision in ("bf16", "fp32"):
         config = dataclasses.replace(CONFIG, precision=precision, steps=1)
         assert len(list(loop.train(Line(), config, tmp_path / precision, {}))) == 3
+
+
+def test_the_average_of_a_resumed_run_is_that_of_one_never_stopped(tmp_path: Path) -> None:
+    """[19: what is not saved begins anew]"""
+    averages = []
+    for name, stops in (("whole", (12,)), ("cut", (8, 12))):
+        for steps in stops:
+            task, config = Line(), dataclasses.replace(CONFIG, steps=steps, schedule="constant")
+            list(loop.train(task, config, tmp_path / name, {}, resume=True))
+        averages.append(task.average.module.state_dict())
+    for name, weight in averages[0].items():
+        assert torch.equal(averages[1][name], weight), name

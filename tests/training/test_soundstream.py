@@ -152,7 +152,7 @@ def test_weights_and_biases_gets_the_recipe_and_every_metric(tmp_path: Path, mon
 
     def init(**options: Any) -> SimpleNamespace:
         seen.update(options)
-        return SimpleNamespace(log=seen["lines"].append, finish=lambda: seen.update(finished=True))
+        return SimpleNamespace(id="7f3", log=seen["lines"].append, finish=lambda: seen.update(finished=True))
 
     monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))
     made = trainer(tmp_path / "a", use_wandb_tracking=True)
@@ -303,3 +303,20 @@ def test_the_discriminators_that_learn_are_those_of_the_soundstream(tmp_path: Pa
     assert made.task.discriminator is model.discriminators
     made.train()
     assert float(model(sound, return_discr_loss=True).detach()) != before
+
+
+def test_a_run_is_reported_once_and_goes_on_as_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """[19: trackers are made twice; a resumed run is another one to Weights & Biases]"""
+    begun: list[dict[str, Any]] = []
+
+    def init(**options: Any) -> SimpleNamespace:
+        begun.append(options)
+        return SimpleNamespace(id="7f3", log=lambda line: None, finish=lambda: None)
+
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))
+    for steps in (2, 3):
+        made = trainer(tmp_path / "a", num_train_steps=steps, use_wandb_tracking=True, force_clear_prev_results=False)
+        with made.wandb_tracker("soundstream"):
+            made.train()
+        assert len(begun) == steps - 1
+    assert begun[0].get("id") is None and begun[1]["id"] == "7f3" and begun[1]["resume"] == "allow"

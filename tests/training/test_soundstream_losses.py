@@ -148,3 +148,13 @@ def test_the_presets_are_the_papers() -> None:
         model = preset(**small)
         assert (model.sample_rate, model.hop_length, model.num_codebooks) == (rate, hop, 12)
         assert model.frame_rate == 50 and model.seq_len_multiple_of == model.downsample_factor == hop
+
+
+def test_the_penalty_of_the_whole_loss_is_on_the_logits() -> None:
+    """[10: the gradient of a hinge that is satisfied is zero, and so is its penalty]"""
+    model = soundstream()
+    with torch.no_grad():
+        for name, bias in model.discriminators.named_parameters():
+            if "post.bias" in name:
+                bias.fill_(50.0)
+    assert model(noise(), return_discr_loss=True, apply_grad_penalty=True) > model(noise(), return_discr_loss=True)

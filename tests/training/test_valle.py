@@ -19,7 +19,7 @@ from audiogen_cli.data.manifest import Clip
 from audiogen_cli.errors import InputError
 from audiogen_cli.hub import checkpoint
 from audiogen_cli.hub.card import ModelCard
-from audiogen_cli.models.valle import VallE, VallEConfig, valle_loss
+from audiogen_cli.models.valle import Frames, VallE, VallEConfig, valle_loss
 from audiogen_cli.training import valle as training_valle
 from audiogen_cli.training.audiolm import DepthRecipe, StageRecipe
 from audiogen_cli.training.codec import CodecRecipe
@@ -251,3 +251,18 @@ def test_two_processes_share_their_gradients(tmp_path: Path) -> None:
         assert (one[0], other[0]) == (0, 1)
         assert one[1] == other[1], "the gradients differ"
         assert one[2] != other[2], "both ranks had the same batch"
+
+
+def test_evaluation_hears_every_held_out_utterance(tmp_path: Path) -> None:
+    """[15: one batch is evaluated, whatever was asked for]"""
+    made = task(dataclasses.replace(LOOP, steps=1, batch_size=1))
+    reports = train(made, made.recipe.loop, tmp_path, {})
+    [found] = [r.metrics["valid_first_loss"] for r in reports if r.kind == "evaluate"]
+    model: Any = made.average.module
+    each = [made.held_out(index) for index in range(2)]
+    frames = [Frames(e.codes[None], torch.tensor([0]), torch.tensor([1])) for e in each]
+    losses = [
+        valle_loss(model, model.config, e.text[None], e.codes[None, 0], asked)
+        for e, asked in zip(each, frames, strict=True)
+    ]
+    assert found == pytest.approx(sum(float(loss.first) for loss in losses) / 2, abs=1e-5)
