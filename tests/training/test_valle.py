@@ -208,7 +208,7 @@ def test_the_recipes_of_the_documentation_are_recipes() -> None:
 def test_the_recipes_of_speech_that_goes_on_are_recipes() -> None:
     folder = Path(__file__).parents[2] / "docs" / "recipes"
     codec_recipe = load_toml(CodecRecipe, folder / "speech-codec.toml")
-    assert codec_recipe.mel is not None and 512 / codec_recipe.mel.hop_length == pytest.approx(0.5)
+    assert codec_recipe.mel is not None and codec_recipe.mel.hop_length == 512
     assert load_toml(StageRecipe, folder / "speech-semantic.toml").model.dim % 4 == 0
     assert load_toml(DepthRecipe, folder / "speech-depth.toml").model.depth_dim % 4 == 0
 
