@@ -34,6 +34,7 @@ from audiogen_cli.ops.attention import (
     ValueResidual,
     causal_bias,
 )
+from audiogen_cli.ops.dropout import dropout
 from audiogen_cli.ops.hyper import HyperConnection, expand
 
 
@@ -96,7 +97,7 @@ class Layer(nn.Module):
             )
 
     def _drop(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.dropout) if self.training and self.dropout else x
+        return dropout(x, self.dropout) if self.training and self.dropout else x
 
     def forward(self, x: Tensor, piece: Piece, cache: LayerCache | None, memory: Memory | None) -> Tensor:
         """x [B, S, D], or [B, streams, S, D] of several streams -> the same shape."""

@@ -30,7 +30,7 @@ from audiogen_cli.data.manifest import Clip
 from audiogen_cli.errors import InputError
 from audiogen_cli.hub import checkpoint
 from audiogen_cli.hub.card import ModelCard, SamplingDefaults
-from audiogen_cli.models.audiolm import padded, stage_loss
+from audiogen_cli.models.audiolm import PADDING, padded, stage_loss
 from audiogen_cli.models.codec import Codec
 from audiogen_cli.models.decoding import Sampling, finish
 from audiogen_cli.models.valle import Frames, Pace, VallE, VallEConfig, valle_loss
@@ -247,9 +247,10 @@ class VallETask:
         self.optimizers = {"valle": prepared_optimizer}
 
     def batch(self, step: int) -> Batch:
-        """Random utterances, others on every rank."""
+        """Random utterances, others on every rank, the shortest first: the parts of a batch have little padding."""
         rng = np.random.default_rng((self.loop.seed, step, self.rank))
         examples = [self._example(rng) for _ in range(self.loop.batch_size)]
+        examples.sort(key=lambda example: example.codes.shape[1])
         voiced = [self._voiced(example.codes, rng) for example in examples]
         levels = rng.integers(1, self.model.config.num_codebooks, len(examples))
         return _batch(examples, voiced, levels.tolist())
@@ -371,7 +372,13 @@ def _first_loss(model: VallE, examples: Sequence[Spoken], device: torch.device) 
 
 
 def _rows(batch: Batch, rows: Tensor | None, device: torch.device) -> Batch:
-    """Some rows of a batch, or all, on the device."""
+    """Some rows of a batch, or all, on the device, no longer than the longest of them."""
     rows = torch.arange(len(batch.text)) if rows is None else rows
-    frames = Frames(*(part[rows].to(device) for part in batch.frames))
-    return Batch(batch.text[rows].to(device), batch.first[rows].to(device), frames)
+    codes, prompt, level = batch.frames
+    frames = Frames(_trimmed(codes[rows]).to(device), prompt[rows].to(device), level[rows].to(device))
+    return Batch(_trimmed(batch.text[rows]).to(device), _trimmed(batch.first[rows]).to(device), frames)
+
+
+def _trimmed(ids: Tensor) -> Tensor:
+    """[B, .., T] without the places at its end that are padding in every row."""
+    return ids[..., : int((ids != PADDING).flatten(0, -2).any(dim=0).sum())]

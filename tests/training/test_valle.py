@@ -266,3 +266,22 @@ def test_evaluation_hears_every_held_out_utterance(tmp_path: Path) -> None:
         for e, asked in zip(each, frames, strict=True)
     ]
     assert found == pytest.approx(sum(float(loss.first) for loss in losses) / 2, abs=1e-5)
+
+
+def test_the_parts_of_a_batch_are_equally_long_and_lose_nothing_but_padding() -> None:
+    made = task(dataclasses.replace(LOOP, batch_size=4))
+    made.loop = made.recipe.loop
+    batch, model = made.batch(0), made.model.eval()
+    lengths = (batch.first != -1).sum(dim=1)
+    assert lengths.tolist() == sorted(lengths.tolist())
+    rows = torch.arange(2)
+    part = training_valle._rows(batch, rows, torch.device("cpu"))
+    assert part.first.shape[1] == lengths[:2].max() < batch.first.shape[1]
+    assert all((ids != -1).flatten(0, -2).any(dim=0).all() for ids in (part.text, part.first, part.frames.codes))
+    whole = Frames(*(values[rows] for values in batch.frames))
+    for short, long in zip(
+        valle_loss(model, model.config, *part),
+        valle_loss(model, model.config, batch.text[rows], batch.first[rows], whole),
+        strict=True,
+    ):
+        torch.testing.assert_close(short, long, atol=1e-5, rtol=1e-5)
