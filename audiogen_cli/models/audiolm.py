@@ -25,10 +25,10 @@ from torch import Tensor, nn
 
 from audiogen_cli.conditioners.base import Condition
 from audiogen_cli.ops.attention import KVCache, Linear, Memory, Rotary
+from audiogen_cli.ops.ids import PADDING
 from audiogen_cli.ops.relative import START, Places, RelativeBias
 from audiogen_cli.ops.transformer import Transformer, TransformerConfig, gaussian
 
-PADDING = -1
 _AXES = {"semantic": 0, "text": 0, "acoustic": 1}
 TEXT_DIM = 512
 """The width of the bundled text encoder, FLAN-T5 small."""
@@ -325,27 +325,6 @@ class Stage(nn.Module):
         if self.config.conditioning != "none":
             gaussian(self.condition_proj.weight, self.config.condition_dim)
             self.condition_proj.bias.zero_()
-
-
-def unique_consecutive(ids: Tensor) -> Tensor:
-    """[n] -> [m]: an id that equals the one before it is removed."""
-    return torch.unique_consecutive(ids)
-
-
-def flatten(codes: Tensor) -> Tensor:
-    """codes [Q, T] -> ids [T * Q], time-major, level-minor."""
-    return codes.T.reshape(-1)
-
-
-def unflatten(ids: Tensor, num_levels: int) -> Tensor:
-    """ids [T * Q] -> codes [Q, T]; what is left of a frame that is not whole is dropped."""
-    whole = len(ids) // num_levels * num_levels
-    return ids[:whole].view(-1, num_levels).T
-
-
-def padded(rows: Sequence[Tensor]) -> Tensor:
-    """Ids of different lengths as one tensor [B, longest]."""
-    return nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=PADDING)
 
 
 def forget(blocks: Sequence[Tensor], most: float) -> Tensor:

@@ -23,8 +23,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from audiogen_cli.conditioners.base import Condition
-from audiogen_cli.models.audiolm import PADDING, Piece, Stage, StageCache, StageConfig
+from audiogen_cli.models.audiolm import Piece, Stage, StageCache, StageConfig
 from audiogen_cli.ops.attention import KVCache, Linear
+from audiogen_cli.ops.ids import PADDING
 from audiogen_cli.ops.relative import Places
 from audiogen_cli.ops.transformer import Transformer, TransformerConfig, gaussian
 

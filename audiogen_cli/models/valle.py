@@ -24,9 +24,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from audiogen_cli.conditioners.symbols import Symbols
-from audiogen_cli.models.audiolm import PADDING, Block, Piece, Stage, StageConfig, stage_loss
+from audiogen_cli.models.audiolm import Block, Piece, Stage, StageConfig, stage_loss
 from audiogen_cli.ops.adaptive import AdaptiveNorm
 from audiogen_cli.ops.attention import Rotary
+from audiogen_cli.ops.ids import PADDING
 from audiogen_cli.ops.relative import Places
 from audiogen_cli.ops.transformer import Transformer, TransformerConfig, gaussian
 

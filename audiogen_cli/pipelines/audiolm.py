@@ -27,13 +27,14 @@ from audiogen_cli.data import audio
 from audiogen_cli.errors import AudioError, InputError
 from audiogen_cli.hub import stages
 from audiogen_cli.hub.stages import Stages, checked
-from audiogen_cli.models.audiolm import Stage, flatten, unflatten, unique_consecutive
+from audiogen_cli.models.audiolm import Stage
 from audiogen_cli.models.codec import Codec
 from audiogen_cli.models.decoding import Sampling, finish
 from audiogen_cli.models.semantic import SemanticTokenizer
 from audiogen_cli.models.speculative import speculate
 from audiogen_cli.models.stage_decoding import Item, decode
 from audiogen_cli.ops.alignment import align
+from audiogen_cli.ops.ids import flatten, unflatten, unique_consecutive
 from audiogen_cli.pipelines.generate import Progress, after, check, joined, window_seed, windows
 
 Domain = Literal["speech", "music"]

@@ -19,8 +19,9 @@ from audiogen_cli.conditioners.base import Condition
 from audiogen_cli.conditioners.text import T5Conditioner
 from audiogen_cli.errors import InputError
 from audiogen_cli.hub import checkpoint
-from audiogen_cli.models.audiolm import Block, Stage, StageConfig, padded, stage_loss
+from audiogen_cli.models.audiolm import Block, Stage, StageConfig, stage_loss
 from audiogen_cli.models.depth import DepthConfig, DepthStage
+from audiogen_cli.ops.ids import padded, trimmed
 from audiogen_cli.training.loop import LoopConfig, averaged
 from audiogen_cli.training.stage_data import Example, Sound, Sounds, Tokenizers, crop
 
@@ -192,10 +193,12 @@ class StageTask:
         self.optimizers = {"stage": prepared_optimizer}
 
     def batch(self, step: int) -> Batch:
-        """Random crops of random recordings, others on every rank."""
+        """Random crops of random recordings, others on every rank, the shortest first: the parts of a batch have little
+        padding."""
         rng = np.random.default_rng((self.loop.seed, step, self.rank))
         numbers = rng.integers(self.count, size=self.loop.batch_size)
         examples = [crop(self.sounds(int(number)), self.stage.config, self.rates, rng) for number in numbers]
+        examples.sort(key=lambda example: example.blocks[-1].shape[-1])
         dropped = torch.from_numpy(rng.random(len(examples)) < self.stage.config.condition_dropout)
         return self._joined(examples, dropped)
 
@@ -244,9 +247,9 @@ class StageTask:
 
 
 def _rows(batch: Batch, rows: Tensor | None, device: torch.device) -> tuple[list[Tensor], Tensor, Condition | None]:
-    """Some rows of a batch, or all, on the device."""
+    """Some rows of a batch, or all, on the device, no longer than the longest of them."""
     rows = torch.arange(len(batch.ends)) if rows is None else rows
     condition = batch.condition
     if condition is not None:
         condition = Condition(condition.embedding[rows], condition.mask[rows]).to(device)
-    return [block[rows].to(device) for block in batch.blocks], batch.ends[rows].to(device), condition
+    return [trimmed(block[rows]).to(device) for block in batch.blocks], batch.ends[rows].to(device), condition

@@ -22,9 +22,10 @@ from audiogen_cli.data import audio, labelled, manifest
 from audiogen_cli.data.manifest import Clip, Split
 from audiogen_cli.data.tokens import SEMANTIC, Tokens
 from audiogen_cli.errors import InputError
-from audiogen_cli.models.audiolm import StageConfig, flatten, unique_consecutive
+from audiogen_cli.models.audiolm import StageConfig
 from audiogen_cli.models.codec import Codec
 from audiogen_cli.models.semantic import SemanticTokenizer
+from audiogen_cli.ops.ids import flatten, unique_consecutive
 from audiogen_cli.training.data import find_clips
 
 VALIDATION_SOUNDS = 32

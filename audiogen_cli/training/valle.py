@@ -30,11 +30,12 @@ from audiogen_cli.data.manifest import Clip
 from audiogen_cli.errors import InputError
 from audiogen_cli.hub import checkpoint
 from audiogen_cli.hub.card import ModelCard, SamplingDefaults
-from audiogen_cli.models.audiolm import PADDING, padded, stage_loss
+from audiogen_cli.models.audiolm import stage_loss
 from audiogen_cli.models.codec import Codec
 from audiogen_cli.models.decoding import Sampling, finish
 from audiogen_cli.models.valle import Frames, Pace, VallE, VallEConfig, valle_loss
 from audiogen_cli.models.valle_decoding import Utterance, speak
+from audiogen_cli.ops.ids import padded, trimmed
 from audiogen_cli.training.loop import ExponentialAverage, LoopConfig, adamw
 from audiogen_cli.training.stage_data import VALIDATION_SOUNDS
 
@@ -375,10 +376,5 @@ def _rows(batch: Batch, rows: Tensor | None, device: torch.device) -> Batch:
     """Some rows of a batch, or all, on the device, no longer than the longest of them."""
     rows = torch.arange(len(batch.text)) if rows is None else rows
     codes, prompt, level = batch.frames
-    frames = Frames(_trimmed(codes[rows]).to(device), prompt[rows].to(device), level[rows].to(device))
-    return Batch(_trimmed(batch.text[rows]).to(device), _trimmed(batch.first[rows]).to(device), frames)
-
-
-def _trimmed(ids: Tensor) -> Tensor:
-    """[B, .., T] without the places at its end that are padding in every row."""
-    return ids[..., : int((ids != PADDING).flatten(0, -2).any(dim=0).sum())]
+    frames = Frames(trimmed(codes[rows]).to(device), prompt[rows].to(device), level[rows].to(device))
+    return Batch(trimmed(batch.text[rows]).to(device), trimmed(batch.first[rows]).to(device), frames)

@@ -23,10 +23,11 @@ import torch
 from torch import Tensor
 
 from audiogen_cli.data import audio
-from audiogen_cli.models.audiolm import Block, Stage, StageConfig, padded, stage_loss
+from audiogen_cli.models.audiolm import Block, Stage, StageConfig, stage_loss
 from audiogen_cli.models.decoding import Sampling, finish
 from audiogen_cli.models.speculative import speculate
 from audiogen_cli.models.stage_decoding import Item, decode
+from audiogen_cli.ops.ids import padded
 from audiogen_cli.ops.stft import log_mel
 from audiogen_cli.quantizers import kmeans
 

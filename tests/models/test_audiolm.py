@@ -8,18 +8,8 @@ import torch
 
 from audiogen_cli.conditioners.base import Condition
 from audiogen_cli.config import from_dict, to_dict
-from audiogen_cli.models.audiolm import (
-    PADDING,
-    Block,
-    Stage,
-    StageConfig,
-    flatten,
-    forget,
-    padded,
-    stage_loss,
-    unflatten,
-    unique_consecutive,
-)
+from audiogen_cli.models.audiolm import Block, Stage, StageConfig, forget, stage_loss
+from audiogen_cli.ops.ids import PADDING, padded
 
 BLOCKS = {
     "semantic": (Block("semantic", 9),),
@@ -291,17 +281,6 @@ def test_guidance_has_something_to_pull_with_after_one_step_in_every_stage() -> 
         with torch.no_grad():
             difference = model(blocks, condition)[-1] - model(blocks, condition.null())[-1]
         assert difference[difference.isfinite()].abs().max() > 1e-3
-
-
-def test_repeats_are_removed_within_a_row_and_only_neighbours() -> None:
-    assert unique_consecutive(torch.tensor([3, 3, 1, 1, 1, 3, 2, 2])).tolist() == [3, 1, 3, 2]
-
-
-def test_codes_are_flattened_frame_by_frame_and_back() -> None:
-    codes = torch.tensor([[1, 2, 3], [4, 5, 6]])
-    assert flatten(codes).tolist() == [1, 4, 2, 5, 3, 6]
-    assert torch.equal(unflatten(flatten(codes), 2), codes)
-    assert torch.equal(unflatten(flatten(codes)[:-1], 2), codes[:, :2])
 
 
 def test_a_configuration_survives_its_file() -> None:

@@ -8,10 +8,11 @@ import torch
 from audiogen_cli.conditioners.base import Condition
 from audiogen_cli.config import from_dict, to_dict
 from audiogen_cli.errors import ConfigError
-from audiogen_cli.models.audiolm import Block, forget, padded, stage_loss
+from audiogen_cli.models.audiolm import Block, forget, stage_loss
 from audiogen_cli.models.decoding import Sampling, finish
 from audiogen_cli.models.depth import DepthConfig, DepthStage
 from audiogen_cli.models.stage_decoding import Item, decode
+from audiogen_cli.ops.ids import padded
 
 LEVELS = 3
 BLOCKS = (Block("semantic", 9), Block("acoustic", 7, LEVELS))

@@ -7,8 +7,9 @@ import torch
 
 from audiogen_cli.conditioners.symbols import Symbols
 from audiogen_cli.config import from_dict, to_dict
-from audiogen_cli.models.audiolm import PADDING, StageConfig, padded
+from audiogen_cli.models.audiolm import StageConfig
 from audiogen_cli.models.valle import Frames, Pace, VallE, VallEConfig, valle_loss
+from audiogen_cli.ops.ids import PADDING, padded
 
 K, V = 4, 7
 TEXTS = [torch.tensor([3, 1, 2, 5, 0]), torch.tensor([4, 4, 1]), torch.tensor([2, 0, 5, 5])]

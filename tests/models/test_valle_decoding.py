@@ -1,10 +1,10 @@
 import torch
 
 from audiogen_cli.conditioners.symbols import Symbols
-from audiogen_cli.models.audiolm import padded
 from audiogen_cli.models.decoding import Sampling, finish
 from audiogen_cli.models.valle import Frames, Pace, VallE, VallEConfig, valle_loss
 from audiogen_cli.models.valle_decoding import Made, Utterance, speak
+from audiogen_cli.ops.ids import padded
 
 K, V = 3, 7
 

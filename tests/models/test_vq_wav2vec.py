@@ -5,8 +5,8 @@ import torch
 
 from audiogen_cli.config import from_dict, to_dict
 from audiogen_cli.errors import ConfigError
-from audiogen_cli.models.audiolm import unique_consecutive
 from audiogen_cli.models.vq_wav2vec import CONVOLUTIONS, VQWav2Vec, VQWav2VecConfig
+from audiogen_cli.ops.ids import unique_consecutive
 
 SMALL = tuple((8, kernel, stride) for _, kernel, stride in CONVOLUTIONS)
 

@@ -13,9 +13,11 @@ import torch
 from audiogen_cli.conditioners.text import T5Conditioner
 from audiogen_cli.errors import InputError
 from audiogen_cli.hub import checkpoint
-from audiogen_cli.models.audiolm import Block, Stage, StageConfig, padded, stage_loss
+from audiogen_cli.models.audiolm import Block, Stage, StageConfig, stage_loss
 from audiogen_cli.models.depth import DepthConfig, DepthStage
 from audiogen_cli.models.semantic import HubertWithKmeans
+from audiogen_cli.ops.ids import padded
+from audiogen_cli.training import audiolm as training_audiolm
 from audiogen_cli.training.audiolm import DepthSettings, StageSettings, StageTask, build, configured, fitted
 from audiogen_cli.training.loop import LoopConfig, new_accelerator, train
 from audiogen_cli.training.stage_data import Sound, Tokenizers, crop
@@ -194,3 +196,13 @@ def test_a_batch_in_parts_has_the_gradient_of_the_whole() -> None:
         made.step(made.batch(0), 0)
         gradients.append(torch.cat([p.grad.flatten() for p in made.stage.parameters() if p.grad is not None]))
     torch.testing.assert_close(gradients[0], gradients[1], atol=1e-6, rtol=1e-4)
+
+
+def test_the_parts_of_a_batch_are_of_like_length() -> None:
+    made = task("coarse", dataclasses.replace(LOOP, batch_size=4, accumulate=2))
+    made.sounds = lambda i: sound(3 + 2 * i, i)
+    batch = made.batch(0)
+    lengths = (batch.blocks[-1] != -1).sum(dim=1).tolist()
+    assert lengths == sorted(lengths) and lengths[1] < lengths[3]
+    blocks, ends, _ = training_audiolm._rows(batch, torch.arange(2), torch.device("cpu"))
+    assert blocks[-1].shape == (2, lengths[1]) and len(ends) == 2
