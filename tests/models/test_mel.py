@@ -7,6 +7,7 @@ from safetensors.torch import load_file
 
 from audiogen_cli.data.recordings import Recordings
 from audiogen_cli.hub import checkpoint, shelf
+from audiogen_cli.models import mel
 from audiogen_cli.models.hifigan import HiFiGAN, HiFiGANConfig
 from audiogen_cli.models.mel import MelCodec, MelConfig
 from audiogen_cli.training.codec import CodecLossConfig, CodecRecipe, CodecTask, CodecTrainingConfig
@@ -70,14 +71,21 @@ def test_samples_depend_on_the_context_and_nothing_beyond(texture: bool) -> None
 
 
 @pytest.mark.parametrize("texture", [False, True])
-def test_texture_goes_by_the_place_in_the_whole_sound(texture: bool) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_texture_goes_by_the_place_in_the_whole_sound(
+    texture: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In bfloat16 a processor may round a part and the whole differently, by what a number of that kind can tell."""
+    monkeypatch.setattr(mel, "quick_dtype", lambda device: dtype)
     model = codec(dataclasses.replace(TINY, texture=texture))
     codes = torch.randint(8, (1, 3, 60))
     context = model.decoder_context
     assert context is not None
     part = model.decode_from(codes[..., 10:], 10)
-    assert torch.allclose(part[..., 32 * context :], model.decode(codes)[..., 32 * (10 + context) :], atol=1e-6)
-    assert not torch.allclose(part, model.decode(codes[..., 10:]), atol=1e-4)
+    whole = model.decode(codes)[..., 32 * 10 :]
+    error = (part - whole)[..., 32 * context :].abs().max()
+    assert error < (1e-6 if dtype == torch.float32 else 4e-3 * whole.abs().max())
+    assert not torch.allclose(part, model.decode(codes[..., 10:]), atol=1e-2 * float(whole.abs().max()))
 
 
 def test_silence_asks_for_nothing() -> None:
