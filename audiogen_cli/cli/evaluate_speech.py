@@ -122,14 +122,15 @@ def speech(
         listener = Moonshine(recogniser)
     named = None if codec is None else _codec(codec, device)
     counts = () if named is None else codebooks or intelligibility.counts_of(named)
-    voice = None
+    voice, chosen = None, (temperature, top_k, top_p)
     if speaker is not None:
-        voice = _voice(speaker, (temperature, top_k, top_p), seed, tries, voices)
+        voice = _voice(speaker, chosen, seed, tries, voices)
     rows = _watched(intelligibility.evaluate(listener, recordings, named, counts, voice))
     going_on: Any = ()
     if continuing is not None:
-        model = _model(continuing, device)
-        going_on = _watched(continuation.evaluate(model, listener, recordings, prompt_seconds, seconds, seed))
+        model, sampling = _model(continuing, device, chosen)
+        how = continuation.How(prompt_seconds, seconds, seed, sampling)
+        going_on = _watched(continuation.evaluate(model, listener, recordings, how))
     report = speech_report.Report(listener.hash, tuple(rows), tuple(going_on))
     if output is not None:
         with files.replacing(output, force) as file:
@@ -147,39 +148,49 @@ def _codec(name: str, device: options.Device) -> Any:
         return codecs.load(name, catalog.resolve_device(device), listener)
 
 
-def _voice(folder: Path, how: tuple[float | None, int | None, float | None], seed: int, tries: int, own: bool) -> Voice:
-    """As `audiolm speak` would speak: the model's own sampling, but for what is said otherwise."""
+def _sampling(defaults: Any, chosen: tuple[float | None, int | None, float | None]) -> Any:
+    """The model's own, but for the temperature, top_k and top_p that are given."""
     import dataclasses
 
-    from audiogen_cli.hub import catalog
     from audiogen_cli.models.decoding import Sampling
+
+    temperature, top_k, top_p = chosen
+    if top_k is not None and top_p is None:
+        top_p = 0.0  # which would override it
+    given = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+    known = {name: value for name, value in given.items() if value is not None}
+    return Sampling(**dataclasses.asdict(defaults) | known)
+
+
+def _voice(
+    folder: Path, chosen: tuple[float | None, int | None, float | None], seed: int, tries: int, own: bool
+) -> Voice:
+    """As `audiolm speak` would speak."""
+    from audiogen_cli.hub import catalog
     from audiogen_cli.pipelines.intelligibility import Voice
     from audiogen_cli.pipelines.speak import Speaker
 
     entry = catalog.find(folder)
     if not entry.speaks:
         raise InputError(f"{folder} is no VALL-E; train one with `audiolm train valle` and name its model folder.")
-    temperature, top_k, top_p = how
-    if top_k is not None and top_p is None:
-        top_p = 0.0  # which would override it
-    given = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
-    sampling = Sampling(**dataclasses.asdict(entry.card.sampling))
-    sampling = dataclasses.replace(sampling, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    sampling = _sampling(entry.card.sampling, chosen)
     with console.waiting(f"loading {entry.card.name}"):
         return Voice(Speaker.load(entry.folder, lanes=entry.card.lanes), sampling, seed, tries, own)
 
 
-def _model(name: str, device: options.Device) -> Any:
-    """An AudioLM, or a model that answers words."""
+def _model(name: str, device: options.Device, chosen: tuple[float | None, int | None, float | None]) -> Any:
+    """An AudioLM, or a model that answers words; and how it samples."""
     from audiogen_cli.cli.models import find
     from audiogen_cli.hub import catalog
     from audiogen_cli.pipelines import audiolm
 
     entry = find(name)
+    sampling = _sampling(entry.card.sampling, chosen)
     with console.waiting(f"loading {entry.card.name}"):
         if not entry.staged:
-            return catalog.load(entry, device)
-        return audiolm.load(entry.folder, catalog.resolve_device(device), entry.card.domain, entry.card.lanes)
+            return catalog.load(entry, device), sampling
+        place = catalog.resolve_device(device)
+        return audiolm.load(entry.folder, place, entry.card.domain, entry.card.lanes), sampling
 
 
 def _watched(steps: Generator[Progress, None, Any]) -> Any:

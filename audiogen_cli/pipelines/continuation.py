@@ -23,7 +23,7 @@ from audiogen_cli.data import audio
 from audiogen_cli.errors import InputError
 from audiogen_cli.metrics.cleanliness import SILENT_DB, count_clicks, inspect
 from audiogen_cli.metrics.moonshine import SAMPLE_RATE
-from audiogen_cli.models.decoding import finish
+from audiogen_cli.models.decoding import Sampling, finish
 from audiogen_cli.ops.stft import log_mel
 from audiogen_cli.pipelines import audiolm
 from audiogen_cli.pipelines import generate as plain
@@ -74,28 +74,34 @@ class Piece(NamedTuple):
         return audio.resample(self.whole[None, : self.seam], self.rate, SAMPLE_RATE)[0]
 
 
+class How(NamedTuple):
+    """Lengths of the beginnings and of the new sound; seed: of the first sound, the others count up; sampling: None is
+    the pipeline's own."""
+
+    prompt_seconds: float
+    seconds: float
+    seed: int = 0
+    sampling: Sampling | None = None
+
+
 def evaluate(
-    model: Any,
-    listener: Listener | None,
-    recordings: Sequence[Transcribed],
-    prompt_seconds: float,
-    seconds: float,
-    seed: int = 0,
+    model: Any, listener: Listener | None, recordings: Sequence[Transcribed], how: How
 ) -> Generator[Progress, None, list[Row]]:
     """Continues the beginnings of the recordings that are long enough: a row of their own rests and one of the model's.
 
     model: an AudioLM, or a Model of hub/catalog.py. Raises InputError when fewer than two are long enough.
     """
-    real = [piece for one in recordings if (piece := _recorded(one, prompt_seconds)) is not None]
-    sources = [one.source for one in recordings if _recorded(one, prompt_seconds) is not None]
+    real = [piece for one in recordings if (piece := _recorded(one, how.prompt_seconds)) is not None]
+    sources = [one.source for one in recordings if _recorded(one, how.prompt_seconds) is not None]
     if len(real) < 2:
         raise InputError(
-            f"fewer than 2 recordings are longer than a prompt of {prompt_seconds:g} s by half a second; shorten it."
+            f"fewer than 2 recordings are longer than a prompt of {how.prompt_seconds:g} s by half a second; "
+            "shorten it."
         )
     made = list[Piece]()
     for number, piece in enumerate(real):
         yield Progress("continued", number, len(real))
-        made.append(_continued(model, piece, seconds, seed + number))
+        made.append(_continued(model, piece, how._replace(seed=how.seed + number)))
     kept = [torch.equal(a.whole[: a.seam], b.whole[: b.seam]) for a, b in zip(real, made, strict=True)]
     goes_on = [len(piece.whole) - piece.seam >= _LEAST_SECONDS * piece.rate for piece in made]
     if not any(goes_on):
@@ -164,10 +170,10 @@ def _recorded(one: Transcribed, prompt_seconds: float) -> Piece | None:
     return Piece(mono, seam, rate) if len(mono) >= seam + rate // 2 else None
 
 
-def _continued(model: Any, piece: Piece, seconds: float, seed: int) -> Piece:
+def _continued(model: Any, piece: Piece, how: How) -> Piece:
     pipeline: Any = audiolm if isinstance(model, audiolm.AudioLM) else plain
     prompt = piece.whole[None, : piece.seam]
-    [whole] = finish(pipeline.continue_audio(model, prompt, piece.rate, seconds=seconds, seeds=[seed]))
+    [whole] = finish(pipeline.continue_audio(model, prompt, piece.rate, "", how.seconds, [how.seed], how.sampling))
     return Piece(whole[0], piece.seam, piece.rate)
 
 

@@ -12,9 +12,9 @@ from torch import Tensor
 from audiogen_cli.data import audio
 from audiogen_cli.errors import InputError
 from audiogen_cli.hub import catalog
-from audiogen_cli.models.decoding import finish
+from audiogen_cli.models.decoding import Sampling, finish
 from audiogen_cli.pipelines import continuation
-from audiogen_cli.pipelines.continuation import Piece, clicks_at, distance, evaluate, long_term, row
+from audiogen_cli.pipelines.continuation import How, Piece, clicks_at, distance, evaluate, long_term, row
 from audiogen_cli.pipelines.intelligibility import Transcribed
 
 RATE = 16_000
@@ -79,13 +79,16 @@ def test_a_model_goes_on_from_every_recording_that_is_long_enough(tiny_model: Pa
     for number, seconds in enumerate((1.2, 1.3, 0.3)):
         audio.write(tmp_path / f"{number}.wav", noise(seconds, number)[None], RATE)
         recordings.append(Transcribed(tmp_path / f"{number}.wav", "word", "word", "ab"[number % 2]))
-    own, made = finish(evaluate(model, None, recordings, 0.5, 0.5))
+    own, made = finish(evaluate(model, None, recordings, How(0.5, 0.5)))
     assert (own.name, made.name) == ("the recordings' own rest", "continued")
     assert own.sounds == made.sounds == 2
     assert made.kept == 1.0, "up to the seam it is the recording"
     assert own.nearer is not None and made.words == 0.0
+    cold = [finish(evaluate(model, None, recordings, How(0.5, 0.5, seed, Sampling(0.0))))[1] for seed in (0, 7)]
+    warm = finish(evaluate(model, None, recordings, How(0.5, 0.5, 7)))[1]
+    assert cold[0] == cold[1] and made != warm, "the likeliest is the same for every seed"
     with pytest.raises(InputError, match="longer than a prompt"):
-        finish(evaluate(model, None, recordings, 0.9, 0.5))
+        finish(evaluate(model, None, recordings, How(0.9, 0.5)))
 
 
 def test_a_model_that_ends_at_once_is_compared_where_it_goes_on(
@@ -98,12 +101,12 @@ def test_a_model_that_ends_at_once_is_compared_where_it_goes_on(
         recordings.append(Transcribed(path, "", "", "ab"[number % 2]))
     ends = {0}
 
-    def continued(_: Any, piece: Piece, seconds: float, seed: int) -> Piece:
-        return Piece(piece.whole[: piece.seam] if seed in ends else piece.whole, piece.seam, piece.rate)
+    def continued(_: Any, piece: Piece, how: How) -> Piece:
+        return Piece(piece.whole[: piece.seam] if how.seed in ends else piece.whole, piece.seam, piece.rate)
 
     monkeypatch.setattr(continuation, "_continued", continued)
-    own, made = finish(evaluate(None, None, recordings, 1.0, 1.0))
+    own, made = finish(evaluate(None, None, recordings, How(1.0, 1.0)))
     assert (own.sounds, made.sounds) == (3, 2)
     ends |= {1, 2}
     with pytest.raises(InputError, match="ends after every one"):
-        finish(evaluate(None, None, recordings, 1.0, 1.0))
+        finish(evaluate(None, None, recordings, How(1.0, 1.0)))
