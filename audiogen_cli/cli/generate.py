@@ -129,7 +129,7 @@ def continue_(
     if like is not None:
         prompt, _, digest = read_recording(recording)
         job = like_job(ctx, like, output, run, "continue", digest)
-        making.carry_out(*job, making.continued(prompt), prompt.sample_rate)
+        making.carry_out(*job, making.continued(prompt), prompt)
         return
     check_texts([text], empty=True)
     place = requests.destination(output, variations, file_format)
@@ -144,7 +144,7 @@ def continue_(
     length = seconds or entry.card.seconds
     jobs = requests.plan(requests.expand([Row(text)], length, first, variations, stem), place, settings)
     requests.check_places(jobs, force, spectrogram)
-    making.carry_out(jobs, entry, run, making.continued(prompt), prompt.sample_rate)
+    making.carry_out(jobs, entry, run, making.continued(prompt), prompt)
 
 
 def _is_recording(text: str) -> bool:

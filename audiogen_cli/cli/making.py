@@ -98,8 +98,9 @@ def _unscored(steps: Generator[Progress, None, list[Tensor]]) -> Steps:
     return [Chosen(sound) for sound in sounds]
 
 
-def carry_out(jobs: list[Job], entry: Entry, run: Run, make: Maker, sample_rate: int | None = None) -> None:
-    """Makes and writes what is not there yet, batch by batch, so that what is done is safe."""
+def carry_out(jobs: list[Job], entry: Entry, run: Run, make: Maker, after: Audio | None = None) -> None:
+    """Makes and writes what is not there yet, batch by batch, so that what is done is safe. after: the recording that
+    each sound begins with, if any."""
     device = catalog.resolve_device(run.device)
     dtype = catalog.resolve_dtype(run.dtype, device)
     jobs = [job._replace(recipe=dataclasses.replace(job.recipe, device=device, dtype=dtype)) for job in jobs]
@@ -111,10 +112,14 @@ def carry_out(jobs: list[Job], entry: Entry, run: Run, make: Maker, sample_rate:
     with console.waiting(f"loading {entry.card.name}"):
         model = _loaded(entry, run)
     made, loaded = 0.0, watch.seconds
+    rate, known = (model.sample_rate, 0) if after is None else (after.sample_rate, after.waveform.shape[1])
     for batch in requests.batches(jobs, max(requests.TOGETHER, entry.card.lanes)):
         for job, sound in zip(batch, watched(make(model, batch), batch), strict=True):
-            write(job, sound, sample_rate or model.sample_rate, run)
-            made += job.recipe.seconds
+            write(job, sound, rate, run)
+            new = sound.waveform.shape[1] - known
+            made += new / rate
+            if not new:
+                console.say(f"seed {job.recipe.seed}: the model ends where the recording does; try another --seed")
     seeds = f"seed {jobs[0].recipe.seed}" + (f" to {jobs[-1].recipe.seed}" if len(jobs) > 1 else "")
     spent = watch.seconds - loaded
     pace = f"{made / spent:.1f} times real time"

@@ -266,6 +266,17 @@ def test_continue_keeps_the_recording_and_adds_new_sound(audiolm: Run, recording
     assert (after[: len(before)] == before).all()
     assert len(after) == len(before) + round(1.5 * 22_050)
     assert after[len(before) :].std() > 0
+    assert "1.5 s of sound" in result.stderr
+
+
+def test_a_model_that_ends_where_the_recording_does_says_so(
+    audiolm: Run, recording: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An AudioLM may: what was asked for is not what was made."""
+    monkeypatch.setattr("audiogen_cli.pipelines.generate.joined", lambda recording, *_: recording)
+    result = audiolm("continue", "bell.wav", "--seconds", 0.5, "--seed", 2)
+    assert result.exit_code == 0, result.output
+    assert "the model ends where the recording does" in result.stderr and "0.0 s of sound" in result.stderr
 
 
 def test_continue_hears_the_text_and_the_recording(audiolm: Run, recording: Path) -> None:
