@@ -31,12 +31,10 @@ from audiogen_cli.models.codec import Codec
 from audiogen_cli.models.decoding import Sampling
 from audiogen_cli.pipelines import sheets
 from audiogen_cli.pipelines.likeness import Embedded, Likeness, embed, measure_likeness
-from audiogen_cli.pipelines.listening import Progress, Prompt, Recording, Setup, Take, round_trip
+from audiogen_cli.pipelines.listening import Progress, Prompt, Recording, Setup, Take
 from audiogen_cli.pipelines.pairs import Pair, PairReport, measure_pairs
 from audiogen_cli.pipelines.paraphrases import Paraphrase, ParaphraseReport, measure_paraphrases
 from audiogen_cli.pipelines.recognition import Listener, Row, Trial, mean_row, table
-
-CODEC_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,8 @@ class Extent:
 
 @dataclass(frozen=True)
 class CodecReport:
-    """Means over recordings. used, perplexity: of each codebook, see metrics/similarity.CodebookUsage."""
+    """Means over held-out recordings, as examples. used, perplexity: of each codebook, see
+    metrics/similarity.CodebookUsage."""
 
     clips: int
     seconds: float
@@ -113,8 +112,6 @@ def evaluate(
     pairs = (yield from measure_pairs(setup, extent.pairs, heard.takes)) if extent.pairs else None
     plain = {row.prompt: row.generated or 0.0 for row in rows}
     words = (yield from measure_paraphrases(setup, extent.paraphrases, plain)) if extent.paraphrases else None
-    held_out = [take.waveform for take in heard.takes]
-    codec = (yield from measure_codec(model.codec, model.lm.config.num_codebooks, held_out)) if held_out else None
     alike, answers = yield from measure_likeness(setup, prompts, sounds, heard.embedded, extent.clips)
     if extent.sheets is not None:
         _draw(setup, extent.sheets, prompts, sounds, heard.shown)
@@ -126,7 +123,7 @@ def evaluate(
         paraphrases=words,
         likeness=alike,
         cleanliness=(yield from measure_cleanliness([*sounds, *answers], heard.takes, seconds)),
-        codec=codec,
+        codec=measure_codec(model.codec, heard.takes) if heard.takes else None,
     )
 
 
@@ -172,24 +169,19 @@ def measure_cleanliness(
     return tuple(summary(name, own, usual if name in ranged else ()) for name, own in flaws.items() if own)
 
 
-def measure_codec(
-    codec: Codec, num_codebooks: int, waveforms: Sequence[Tensor]
-) -> Generator[Progress, None, CodecReport]:
-    """waveforms: [N_i] at 16 kHz, of which the first 10 s are coded as they are."""
-    streams, values, seconds = [], [], 0.0
-    for index, waveform in enumerate(waveforms):
-        yield Progress("measuring the codec", index, len(waveforms))
-        waveform = waveform[: round(CODEC_SECONDS * SAMPLE_RATE)]
-        decoded, codes = round_trip(codec, waveform, num_codebooks)
-        mel_distance = similarity.mel_distance(waveform, decoded, SAMPLE_RATE)
-        values.append((float(similarity.si_snr(waveform, decoded)), float(mel_distance)))
-        streams.append(codes)
-        seconds += len(waveform) / SAMPLE_RATE
+def measure_codec(codec: Codec, takes: Sequence[Take]) -> CodecReport:
+    """takes: held-out ones. What is compared are their examples, before the codec and after it."""
+    values = [
+        (similarity.si_snr(take.example, take.coded), similarity.mel_distance(take.example, take.coded, SAMPLE_RATE))
+        for take in takes
+        if take.coded is not None
+    ]
     si_snr_db, mel = torch.tensor(values, dtype=torch.float64).mean(dim=0).tolist()
-    kbps = num_codebooks * codec.frame_rate * (codec.codebook_size - 1).bit_length() / 1000
-    usage = similarity.codebook_usage(torch.cat(streams, dim=1)[None], codec.codebook_size)
-    used, perplexity = zip(*usage, strict=True)
-    return CodecReport(len(waveforms), round(seconds, 1), kbps, si_snr_db, mel, used, perplexity)
+    codes = torch.cat([take.codes for take in takes if take.codes is not None], dim=1)  # [K, T]
+    kbps = len(codes) * codec.frame_rate * (codec.codebook_size - 1).bit_length() / 1000
+    used, perplexity = zip(*similarity.codebook_usage(codes[None], codec.codebook_size), strict=True)
+    seconds = sum(len(take.example) for take in takes) / SAMPLE_RATE
+    return CodecReport(len(values), round(seconds, 1), kbps, si_snr_db, mel, used, perplexity)
 
 
 def _about(setup: Setup) -> dict[str, Any]:

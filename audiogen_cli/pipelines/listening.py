@@ -56,12 +56,14 @@ class Progress(NamedTuple):
 
 
 class Take(NamedTuple):
-    """A recording at 16 kHz: as it is [N], as a training example [M], and (held-out ones) that after the codec [M]."""
+    """A recording at 16 kHz: as it is [N], as a training example [M], and (held-out ones) that after the codec [M],
+    whose codes were [K, T]."""
 
     recording: Recording
     waveform: Tensor
     example: Tensor
-    coded: Tensor | None
+    coded: Tensor | None = None
+    codes: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -98,11 +100,11 @@ class Setup:
     def take(self, recording: Recording) -> Take:
         waveform = read(recording.path)
         example = placed(waveform, recording, self.seconds)
-        return Take(recording, waveform, example, self.coded(example) if recording.held_out else None)
+        return Take(recording, waveform, example, *(self.coded(example) if recording.held_out else ()))
 
-    def coded(self, waveform: Tensor) -> Tensor:
-        """waveform [N] after as many codebooks as the language model has."""
-        return round_trip(self.model.codec, waveform, self.model.lm.config.num_codebooks)[0]
+    def coded(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
+        """waveform [N] after as many codebooks as the language model has, and its codes [K, T]."""
+        return round_trip(self.model.codec, waveform, self.model.lm.config.num_codebooks)
 
 
 def read_rows(path: Path, columns: Sequence[str], make: Callable[..., T]) -> list[T]:

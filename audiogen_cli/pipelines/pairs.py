@@ -103,7 +103,7 @@ def measure_pairs(
                 generated=share([generated[index, :, index]]),
                 control=share([generated[index][:, judge.strangers[index]]]),
                 mixed=share([judge.hits(sound)[index] for sound in mixed]),
-                coded=share([judge.hits(setup.coded(sound))[index] for sound in mixed]),
+                coded=share([judge.hits(setup.coded(sound)[0])[index] for sound in mixed]),
                 mixtures=len(mixed),
             )
         )

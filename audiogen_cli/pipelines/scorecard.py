@@ -126,8 +126,8 @@ def _codec(codec: CodecReport | None) -> Iterator[str]:
     if codec is None:
         return
     yield (
-        f"Codec at {codec.kbps:g} kbps on {codec.clips} held-out recordings ({codec.seconds:.0f} s): SI-SNR "
-        f"{codec.si_snr_db:.2f} dB, mel distance {codec.mel_distance:.3f}."
+        f"Codec at {codec.kbps:g} kbps on {codec.clips} held-out recordings as examples ({codec.seconds:.0f} s): "
+        f"SI-SNR {codec.si_snr_db:.2f} dB, mel distance {codec.mel_distance:.3f}."
     )
     yield ""
     usage = enumerate(zip(codec.used, codec.perplexity, strict=True), start=1)

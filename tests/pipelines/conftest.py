@@ -100,6 +100,6 @@ def take(asked: Setup) -> Callable[..., Take]:
     def make(caption: str, waveform: Tensor, held_out: bool = True, name: str = "") -> Take:
         recording = Recording(Path(f"{name or caption}.wav"), caption, held_out)
         example = listening.placed(waveform, recording, asked.seconds)
-        return Take(recording, waveform, example, asked.coded(example) if held_out else None)
+        return Take(recording, waveform, example, *(asked.coded(example) if held_out else ()))
 
     return make

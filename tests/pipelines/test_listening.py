@@ -76,7 +76,7 @@ def test_only_held_out_recordings_go_through_the_codec(asked, tmp_path):
     for held_out in (True, False):
         take = asked.take(Recording(tmp_path / "a.wav", "a dog", held_out))
         assert len(take.waveform) == 1_600 and len(take.example) == 16_000
-        assert (take.coded is not None) == held_out
+        assert (take.coded is not None) == (take.codes is not None) == held_out
 
 
 def test_nothing_has_neither_share_nor_mean():
