@@ -1,4 +1,4 @@
-"""Gives a spectral codec without texture a head for it, so that training can go on with a discriminator.
+"""Gives a spectral or a mel codec without texture a head for it, so that training can go on with one.
 
     python weights/build/add_texture.py CODEC OUT
 
@@ -9,10 +9,12 @@ import argparse
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from audiogen_cli.hub import checkpoint
+from audiogen_cli.models.mel import MelCodec
 from audiogen_cli.models.spectral import SpectralCodec
 
 
@@ -21,9 +23,11 @@ def main() -> None:
     parser.add_argument("codec", type=Path)
     parser.add_argument("out", type=Path)
     arguments = parser.parse_args()
-    old = checkpoint.load(arguments.codec, expect=("spectral",))
-    assert isinstance(old, SpectralCodec)
-    new = SpectralCodec(replace(old.config, texture="noise"))
+    old: Any = checkpoint.load(arguments.codec, expect=("spectral", "mel"))
+    if isinstance(old, MelCodec):
+        new: Any = MelCodec(replace(old.config, texture=True))
+    else:
+        new = SpectralCodec(replace(old.config, texture="noise"))
     state = old.state_dict()
     for name, value in (("decoder.head.weight", 0.0), ("decoder.head.bias", math.log(0.5))):
         levels = state[name]
