@@ -414,3 +414,63 @@ def test_the_text_is_heard_and_the_scale_pulls(wav2vec: Any, codec: Any, tiny_mo
     asked = [("rain", 1.0), ("rain", 20.0), ("dog barking", 20.0)]
     waves = [model(text=[words], cond_scale=scale, **more)[0] for words, scale in asked]  # type: ignore[arg-type]
     assert not any(torch.equal(one, other) for one, other in itertools.combinations(waves, 2))
+
+
+def test_one_text_and_one_prompt_are_for_all_rows(long_model: AudioLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    """[21: a prompt is not repeated for the batch]"""
+    asked = list[Request]()
+    monkeypatch.setattr(audiolm_pipeline, "finish", lambda steps: None)
+    monkeypatch.setattr(long_model, "generate", asked.append)
+    long_model(text=["rain"], prime_wave=torch.zeros(1, 800), batch_size=3)
+    assert asked[0].texts == ["rain"] * 3 and asked[0].prompts is not None and len(asked[0].prompts) == 3
+
+
+def other_codec(**more: Any) -> SoundStream:
+    torch.manual_seed(0)
+    shape: dict[str, Any] = {"channels": 2, "channel_mults": (1, 1, 1, 2), "codebook_dim": 8, "codebook_size": 16}
+    return SoundStream(rq_num_quantizers=4, use_local_attn=False, **shape, **more)
+
+
+@pytest.mark.parametrize(("rate", "starts"), [(8_000, [4, 8, 12]), (24_000, [11, 22, 33])])
+def test_ids_and_frames_are_counted_each_at_its_own_rate(
+    wav2vec: Any, monkeypatch: pytest.MonkeyPatch, rate: int, starts: list[int]
+) -> None:
+    """[21: a multiple of one rate is applied to both] 50 semantic ids a second, 25 or 75 frames."""
+    parts = windowed(stages(wav2vec, unique=False), 0.4, 0.2, 0.1)
+    model = AudioLM(wav2vec=wav2vec, codec=other_codec(target_sample_hz=rate), **parts)
+    request = Request([0], prompts=[torch.randn(1, rate // 5) * 0.1], seconds=0.4)
+    [row] = model._begun(request)
+    per_second, read = rate / 320, list[torch.Tensor]()
+    assert (len(row.semantic), row.codes.shape[1], row.frames) == (10, 0.2 * per_second, 0.6 * per_second)
+    [row] = finish(model._semantic([row], request))
+    assert len(row.semantic) == 30
+    real = audiolm_pipeline.decode
+
+    def spy(stage: Any, items: Any, *more: Any, **named: Any) -> Any:
+        read.extend(item.prefix for item in items)
+        return real(stage, items, *more, **named)
+
+    monkeypatch.setattr(audiolm_pipeline, "decode", spy)
+    [row] = finish(model._coarse([row], request))
+    assert row.made.shape == (2, 0.6 * per_second)
+    for start, words in zip(starts, read, strict=True):
+        end = min(0.6, start / per_second + 0.2)
+        assert torch.equal(words, row.semantic[round(50 * start / per_second) : round(50 * end)])
+
+
+def test_a_stereo_prompt_of_a_stereo_codec_is_one_sound(wav2vec: Any) -> None:
+    """[21: a stereo prompt is taken for a batch of two]"""
+    model = AudioLM(wav2vec=wav2vec, codec=other_codec(input_channels=2), **stages(wav2vec, unique=False))
+    prompt = torch.randn(2, 3_200, generator=torch.Generator().manual_seed(0)) * torch.tensor([[0.02], [0.1]])
+    semantic, codes = model._heard(prompt)
+    assert codes.shape == (4, 10) and torch.equal(semantic, wav2vec(prompt.mean(dim=0, keepdim=True))[0])
+
+
+def test_a_stage_hears_all_of_the_text(wav2vec: Any, codec: Any, tiny_model: Path) -> None:
+    """[25: the end mark is masked in training and attended to in generation]"""
+    heard = {"t5_name": str(tiny_model / "text"), "has_condition": True}
+    model = AudioLM(wav2vec=wav2vec, codec=codec, **stages(wav2vec, **heard))
+    text = model.parts.text
+    assert text is not None
+    condition = model._condition(model.parts.semantic, Request([0], ["rain"]), [0])
+    assert condition is not None and torch.equal(condition.embedding[0][condition.mask[0]], text.embed_one("rain"))

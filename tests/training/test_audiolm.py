@@ -206,3 +206,13 @@ def test_the_parts_of_a_batch_are_of_like_length() -> None:
     assert lengths == sorted(lengths) and lengths[1] < lengths[3]
     blocks, ends, _ = training_audiolm._rows(batch, torch.arange(2), torch.device("cpu"))
     assert blocks[-1].shape == (2, lengths[1]) and len(ends) == 2
+
+
+def test_training_hears_of_a_text_what_generation_hears(tiny_model: Path) -> None:
+    """[25: the end mark is masked in training and attended to in generation]"""
+    text = T5Conditioner.load(tiny_model / "text")
+    made = task("semantic", text=text, conditioning="cross", condition_dim=16, condition_dropout=0.0)
+    condition = made.batch(0).condition
+    assert condition is not None
+    for embedding, mask in zip(condition.embedding, condition.mask, strict=True):
+        assert torch.equal(embedding[mask], text.embed_one("a dog"))

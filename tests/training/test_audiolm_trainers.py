@@ -1,5 +1,6 @@
 """What the trainers do beside the README's programs, which tests/pipelines/test_audiolm.py runs."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -177,3 +178,18 @@ def test_the_scale_of_generate_pulls(wav2vec: Any, tiny_model: Path, tmp_path: P
     trainer = SemanticTransformerTrainer(stage, wav2vec=wav2vec, dataset=[("rain", w) for w in waves()], **ONE)
     rows = [trainer.generate(text=["rain"] * 4, max_length=12, cond_scale=scale, filter_thres=0.0) for scale in (1, 20)]
     assert any(not torch.equal(one, other) for one, other in zip(*rows, strict=True))
+
+
+def test_a_length_in_samples_counts_at_the_higher_rate(wav2vec: Any, codec: Any) -> None:
+    """[21: a multiple of one rate is applied to both] 16 kHz for the speech model, 8 kHz for the codec."""
+    coarse = CoarseTransformer(num_semantic_tokens=12, codebook_size=16, num_coarse_quantizers=2, **SIZES)
+    CoarseTransformerTrainer(coarse, wav2vec=wav2vec, codec=codec, dataset=waves(), data_max_length=6_400, **ONE)
+    assert coarse.config.window_seconds == 0.4
+
+
+def test_a_run_is_kept_with_its_recipe(wav2vec: Any, tmp_path: Path) -> None:
+    """[19: hyper-parameters are dropped]"""
+    more = {"dataset": waves(), "results_folder": tmp_path, "lr": 0.003} | ONE
+    SemanticTransformerTrainer(semantic(), wav2vec=wav2vec, **more).train()
+    recipe = json.loads((tmp_path / "recipe.json").read_text())
+    assert recipe["loop"]["learning_rate"] == 0.003 and recipe["model"]["dim"] == 16

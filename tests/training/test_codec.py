@@ -21,7 +21,7 @@ from audiogen_cli.models.spectral import SpectralConfig
 from audiogen_cli.quantizers.vq import VectorQuantizer
 from audiogen_cli.training.codec import CodecRecipe, CodecTask, CodecTrainingConfig, validation_pieces
 from audiogen_cli.training.codec_losses import CodecLossConfig
-from audiogen_cli.training.loop import LoopConfig, train
+from audiogen_cli.training.loop import LoopConfig, new_accelerator, train
 
 SPECTRAL = SpectralConfig(
     encoder_dim=16,
@@ -300,3 +300,42 @@ def test_every_held_out_recording_is_scored(tmp_path: Path) -> None:
     list(train(made, dataclasses.replace(LOOP, steps=1), tmp_path, {}))
     assert set(heard) == {(float(sound[0, 5]), size) for sound in made.validation for size in (1, 3)}
     assert len(heard) == 6
+
+
+def test_discriminator_and_penalty_hear_the_target_as_real_and_nothing_else(tmp_path: Path) -> None:
+    """[13: what is heard stands for the target; 10: the penalty is taken on decoded sound too]"""
+    made = stereo_task(dataclasses.replace(ADVERSARIES, noise_probability=1.0))
+    made.prepare(new_accelerator("fp32"), LOOP)
+    seen: dict[str, torch.Tensor] = {}
+    judge, penalise = made._discriminator_loss, made._r1_step
+    made._discriminator_loss = lambda real, fake: seen.update(judged=real) or judge(real, fake)  # type: ignore
+    made._r1_step = lambda real: seen.update(penalised=real) or penalise(real)  # type: ignore
+    batch = made.batch(0)
+    torch.manual_seed(1)
+    target = made._heard(batch)[1]
+    torch.manual_seed(1)
+    made.step(batch, 0)
+    assert torch.equal(seen["judged"], target) and torch.equal(seen["penalised"], target)
+
+
+def test_each_gradient_norm_is_that_of_its_own_weights() -> None:
+    """[18: the discriminators' gradients count in the norm that the codec's are clipped by]"""
+    made = stereo_task()
+    made.prepare(new_accelerator("fp32"), dataclasses.replace(LOOP, clip_norm=1e9))
+    logged = made.step(made.batch(1), 1)
+    for name, norm in (("codec", "gradient_norm"), ("discriminator", "discriminator_gradient_norm")):
+        own = [p.grad.flatten() for p in made.modules[name].parameters() if p.grad is not None]
+        torch.testing.assert_close(logged[norm], torch.cat(own).norm())
+
+
+def test_a_resumed_run_has_the_discriminator_that_it_had(tmp_path: Path) -> None:
+    """[19: what is not saved begins anew]"""
+    ends = []
+    for name, stops in (("whole", (3,)), ("cut", (2, 3))):
+        for steps in stops:
+            loop = dataclasses.replace(LOOP, schedule="constant", steps=steps)
+            training = dataclasses.replace(TRAINING, adversarial_start=0)
+            recipe = dataclasses.replace(RECIPE, training=training, loop=loop)
+            made, _ = run(tmp_path / name, recipe, resume=steps != stops[0])
+        ends.append(made.discriminator.state_dict())
+    assert all(torch.equal(ends[1][name], weight) for name, weight in ends[0].items())

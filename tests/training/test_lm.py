@@ -156,3 +156,12 @@ def test_repeated_examples_come_again_later_and_resumed_runs_see_the_same(tiny_m
     assert not torch.equal(batches[0].codes[:2], batches[1].codes[:2])
     resumed = task(tiny_model, recipe).train(again)
     assert torch.equal(resumed.codes, batches[again].codes) and resumed.captions == batches[again].captions
+
+
+def test_training_hears_of_a_text_what_generation_hears(tiny_model: Path) -> None:
+    """[25: the end mark is masked in training and attended to in generation]"""
+    training = dataclasses.replace(RECIPE.training, condition_dropout=0.0)
+    made = task(tiny_model, dataclasses.replace(RECIPE, training=training))
+    condition = made.batch(0).condition
+    for embedding, mask, caption in zip(condition.embedding, condition.mask, made.train(0).captions, strict=True):
+        assert torch.equal(embedding[mask], made.text.embed_one(caption))

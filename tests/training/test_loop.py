@@ -153,3 +153,16 @@ def test_the_average_of_a_resumed_run_is_that_of_one_never_stopped(tmp_path: Pat
         averages.append(task.average.module.state_dict())
     for name, weight in averages[0].items():
         assert torch.equal(averages[1][name], weight), name
+
+
+def test_a_checkpoint_of_another_name_goes_on_at_its_own_step(tmp_path: Path) -> None:
+    """[19: resuming takes the step from a file name]"""
+    losses(tmp_path, stop_after=10)
+    loop.checkpoints(tmp_path)[-1].rename(tmp_path / "checkpoints/step-99999999")
+    assert len(losses(tmp_path, resume=True)) == 4
+
+
+def test_the_recipe_of_a_run_lies_beside_it(tmp_path: Path) -> None:
+    """[19: hyper-parameters are dropped]"""
+    next(loop.train(Line(), CONFIG, tmp_path, {"loop": {"steps": 12}}))
+    assert json.loads((tmp_path / "recipe.json").read_text()) == {"loop": {"steps": 12}}

@@ -1,7 +1,7 @@
 import json
 import sys
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import StepLR
 from audiogen_cli.data import audio
 from audiogen_cli.errors import ConfigError, InputError, OutputError, TrainingError
 from audiogen_cli.models.soundstream_discriminators import ComplexSTFTDiscriminator, ComplexSTFTDiscriminatorConfig
+from audiogen_cli.training import soundstream as training_soundstream
 from audiogen_cli.training.soundstream import SoundStreamTrainer, training_config
 from audiogen_cli.training.soundstream_losses import SoundStream
 
@@ -320,3 +321,20 @@ def test_a_run_is_reported_once_and_goes_on_as_itself(tmp_path: Path, monkeypatc
             made.train()
         assert len(begun) == steps - 1
     assert begun[0].get("id") is None and begun[1]["id"] == "7f3" and begun[1]["resume"] == "allow"
+
+
+def test_what_the_caller_gives_stays_the_callers_and_no_two_trainers_share_a_default(tmp_path: Path) -> None:
+    """[19: accelerate_kwargs is one dict by default, and written to]"""
+    given = MappingProxyType({"mixed_precision": "no"}), MappingProxyType({"step_size": 3})
+    made = trainer(tmp_path, accelerate_kwargs=given[0], scheduler=StepLR, scheduler_kwargs=given[1])
+    assert made.accelerate_kwargs == {"mixed_precision": "no"}
+    first, second = trainer(tmp_path), trainer(tmp_path)
+    assert first.accelerate_kwargs == {} and first.accelerate_kwargs is not second.accelerate_kwargs
+
+
+def test_a_run_is_kept_with_its_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """[19: hyper-parameters are dropped]"""
+    kept: list[Any] = []
+    monkeypatch.setattr(training_soundstream, "train", lambda task, loop, folder, recipe, *_: kept.append(recipe) or [])
+    trainer(tmp_path, lr=0.003).train()
+    assert kept[0]["loop"]["learning_rate"] == 0.003 and kept[0]["soundstream"]["channels"] == 2

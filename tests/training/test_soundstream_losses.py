@@ -11,6 +11,7 @@ from torch import nn
 import audiogen_cli
 from audiogen_cli.errors import ConfigError, InputError
 from audiogen_cli.models.soundstream_discriminators import ComplexSTFTDiscriminator, ComplexSTFTDiscriminatorConfig
+from audiogen_cli.training import losses
 from audiogen_cli.training.soundstream_losses import AudioLMSoundStream, MusicLMSoundStream, SoundStream
 
 SMALL = {"channels": 2, "strides": [[4, 4]], "chan_mults": [1], "n_fft": 128, "win_length": 128}
@@ -158,3 +159,11 @@ def test_the_penalty_of_the_whole_loss_is_on_the_logits() -> None:
             if "post.bias" in name:
                 bias.fill_(50.0)
     assert model(noise(), return_discr_loss=True, apply_grad_penalty=True) > model(noise(), return_discr_loss=True)
+
+
+def test_the_penalty_is_that_of_real_sound_alone() -> None:
+    """[10: the seed penalises the discriminators' slope at decoded sound as well]"""
+    model, real = soundstream(), noise().requires_grad_()
+    logits = [output.logits for output in model.discriminators(real)]
+    plain, more = (model(noise(), return_discr_loss=True, apply_grad_penalty=penalised) for penalised in (False, True))
+    torch.testing.assert_close(more - plain, 5 * losses.r1_penalty(logits, real), atol=1e-5, rtol=1e-3)

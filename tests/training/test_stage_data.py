@@ -129,3 +129,11 @@ def test_recordings_without_captions_are_recordings(tmp_path: Path) -> None:
     assert [clip.caption for clip in find_recordings(tmp_path)] == ["", "bell"]
     with pytest.raises(InputError, match="not a folder"):
         find_recordings(tmp_path / "none")
+
+
+def test_a_stereo_recording_is_one_sound(tokenizers: Tokenizers) -> None:
+    """[21: a stereo sound is taken for a batch of two]"""
+    stereo = torch.randn(2, 8_000, generator=torch.Generator().manual_seed(0)) * torch.tensor([[0.02], [0.1]])
+    both, mono = (tokenizers(sound, 8_000, "") for sound in (stereo, stereo.mean(dim=0, keepdim=True)))
+    assert both.semantic is not None and both.codes is not None
+    assert torch.equal(both.semantic, mono.semantic) and torch.equal(both.codes, mono.codes)  # type: ignore[arg-type]
