@@ -61,6 +61,11 @@ class Symbols:
                 raise InputError(f"the model speaks phonemes and has never met '{name}'{nearest(name, self.names)}.")
         return torch.tensor([number[name] for name in text.split()])
 
+    def joined(self, first: Tensor, second: Tensor) -> Tensor:
+        """The symbols of two texts [L1] and [L2], of which either may be none, as those of one: words stay apart."""
+        space = [32] if self.kind == "bytes" and len(first) and len(second) else []
+        return torch.cat([first, first.new_tensor(space), second])
+
 
 def sentences(text: str, most: int) -> list[str]:
     """The text in parts of at most `most` characters where its sentences, clauses or words allow that, in order."""

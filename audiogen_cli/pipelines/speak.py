@@ -110,7 +110,8 @@ class Speaker:
             for attempt in range(request.tries):
                 seed = window_seed(window_seed(request.seed, number), attempt)
                 most = self.model.config.limits(part)[1]
-                whole = Utterance(torch.cat([before, part]), voice, most, seed, transcribed=bool(len(before)))
+                said = self.model.config.symbols.joined(before, part)
+                whole = Utterance(said, voice, most, seed, transcribed=bool(len(before)))
                 made = yield from self._made(whole, request.sampling, done, expected[number], sum(expected))
                 trouble = self._trouble(made, part)
                 if not trouble:

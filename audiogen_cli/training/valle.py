@@ -344,7 +344,7 @@ class VallETask:
         for index in wanted:
             text = self.validation[index].text
             most = model.config.limits(text)[1]
-            whole = Utterance(torch.cat([voice.text, text]), voice.codes, most, seed=index)
+            whole = Utterance(model.config.symbols.joined(voice.text, text), voice.codes, most, seed=index)
             [made] = finish(speak(model, [whole], how))
             sound = self.codec.decode(made.codes[None])[0].clamp(-1, 1)
             audio.write(folder / f"{index}.wav", sound, self.codec.sample_rate, force=True)

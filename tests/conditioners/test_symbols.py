@@ -1,4 +1,5 @@
 import pytest
+import torch
 
 from audiogen_cli.conditioners.symbols import Symbols, sentences
 from audiogen_cli.errors import InputError
@@ -17,6 +18,13 @@ def test_phonemes_are_numbered_by_the_texts_they_come_from() -> None:
     assert table(" HH  OW1 ").tolist() == [1, 4]
     with pytest.raises(InputError, match="never met 'AH'; did you mean 'AH0'"):
         table("HH AH")
+
+
+@pytest.mark.parametrize("table", [Symbols(), Symbols("phonemes", ("AH", "HM"))])
+def test_two_texts_joined_are_one(table: Symbols) -> None:
+    one, none = table("HM AH"), torch.empty(0, dtype=torch.int64)
+    assert torch.equal(table.joined(one, table("AH")), table("HM AH AH"))
+    assert torch.equal(table.joined(none, one), one) and torch.equal(table.joined(one, none), one)
 
 
 def test_what_says_nothing_is_refused() -> None:

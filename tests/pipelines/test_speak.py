@@ -9,6 +9,8 @@ from audiogen_cli.errors import AudioError, InputError, ModelError
 from audiogen_cli.hub import checkpoint
 from audiogen_cli.models.decoding import finish
 from audiogen_cli.models.valle import Pace, VallE, VallEConfig
+from audiogen_cli.models.valle_decoding import Utterance
+from audiogen_cli.pipelines import speak as speak_pipeline
 from audiogen_cli.pipelines.speak import Request, Speaker
 
 PACE = Pace(1.0, 2.0, 4.0)
@@ -54,6 +56,22 @@ def test_the_same_seed_says_the_same_and_the_voice_is_not_in_it(speaker: Speaker
     plain = speaker("Hello.", voice=voice, seed=1)
     assert 0 < plain.waveform.shape[1] <= most
     assert speaker("Hello.", seed=1).waveform.shape[1] > 0
+
+
+def test_a_transcript_and_what_is_to_be_said_are_heard_as_in_training(
+    speaker: Speaker, voice: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """[25: training joins two texts with a space, speaking without one]"""
+    heard, real = list[str](), speak_pipeline.speak
+
+    def spy(model: VallE, utterances: list[Utterance], *more: object, **named: object) -> object:
+        heard.extend(bytes(utterance.text.tolist()).decode() for utterance in utterances)
+        return real(model, utterances, *more, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(speak_pipeline, "speak", spy)
+    speaker("Hello.", voice=voice, transcript="hm", tries=1)
+    speaker("Hello.", voice=voice, tries=1)
+    assert heard == ["hm Hello.", "Hello."]
 
 
 def test_what_lasts_long_needs_more_parts(tiny_model: Path) -> None:
