@@ -4,8 +4,9 @@
     python weights/build/ceilings.py PREPARED CODEC.. [--codebooks 0 8 12] [--each 6] [--vocoder]
 
 PREPARED: of `audiolm prepare`. CODEC: folders of mel codecs; 0 codebooks are its latents, not quantized. Mels are made
-audible with random phases, a hundred times as fast as by the vocoder and about as recognisable (--vocoder is the
-program's own way). Prints the mean over the evaluation's prompts and the share of recordings that are recognised.
+audible with random phases, in seconds where the vocoder takes minutes (--vocoder is the program's own way). Such phases
+fluctuate by themselves: compare decoders with a texture and without one through the vocoder. Prints the mean over the
+evaluation's prompts and the share of recordings that are recognised.
 """
 
 from __future__ import annotations
