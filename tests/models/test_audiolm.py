@@ -195,6 +195,7 @@ def test_a_level_has_the_head_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("stage", BLOCKS)
+@torch.no_grad()
 def test_the_loss_is_the_mean_over_all_ids_and_the_end_only_where_the_sound_ends(stage: str) -> None:
     """[6: the end is appended to every random crop in training, and never in evaluation]"""
     model, blocks = tiny(stage, forget=0.0), batch(stage, 4, 2)
