@@ -231,6 +231,7 @@ def test_the_prefix_counts_as_much_as_it_is_told_to() -> None:
     torch.testing.assert_close(loss.mean, loss.target)
 
 
+@torch.no_grad()
 def test_a_guess_costs_the_logarithm_of_the_classes() -> None:
     model = tiny("coarse")
     for heads in model.heads:

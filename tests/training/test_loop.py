@@ -39,10 +39,10 @@ class Line:
         loss.backward()
         self.optimizers["model"].step()
         self.average.update(self.model, step)
-        return {"loss": float("nan") if step == self.breaks_at else float(loss)}
+        return {"loss": float("nan") if step == self.breaks_at else float(loss.detach())}
 
     def evaluate(self, folder: Path, step: int) -> dict[str, float]:
-        return {"weight": float(self.model[0].weight[0, 0]) + 0 * float(torch.rand(()))}
+        return {"weight": float(self.model[0].weight[0, 0].detach()) + 0 * float(torch.rand(()))}
 
     def export(self, folder: Path) -> None:
         folder.mkdir(exist_ok=True)
