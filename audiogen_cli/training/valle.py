@@ -130,8 +130,8 @@ class Utterances:
 
     def joined(self, index: int, other: int, rng: np.random.Generator | None = None) -> Spoken:
         """Both, one after the other."""
-        text = self.symbols(f"{self.clips[index].caption} {self.clips[other].caption}")
-        return Spoken(text, torch.cat([self(index, rng).codes, self(other, rng).codes], dim=1))
+        first, second = self(index, rng), self(other, rng)
+        return Spoken(self.symbols.joined(first.text, second.text), torch.cat([first.codes, second.codes], dim=1))
 
     def companion(self, index: int, seconds: float, rng: np.random.Generator) -> int | None:
         """Another utterance of the same source, if one that was drawn lasts no longer than `seconds`."""
