@@ -10,7 +10,6 @@ models/decoding.py has them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -122,6 +121,12 @@ class LM(nn.Module):
         Without a condition the model is unconditional. With a cache, `steps` continue those of earlier calls, and the
         condition is read at the first call only.
         """
+        x = self.states(steps, condition, cache)
+        rows = None if cache is None else cache.rows
+        return torch.stack([head(x, rows) for head in self.heads], dim=1)
+
+    def states(self, steps: Tensor, condition: Condition | None = None, cache: KVCache | None = None) -> Tensor:
+        """What the heads read, [B, S, D]."""
         x: Tensor = sum(emb(steps[:, k]) for k, emb in enumerate(self.emb))  # [B, S, D]
         start = 0 if cache is None else cache.length
         prefix, hidden = self._prefix(condition, cache)
@@ -129,9 +134,7 @@ class LM(nn.Module):
         if hidden is not None:
             hidden = F.pad(hidden, (0, start + x.shape[1] - hidden.shape[1]))  # [B, every key so far]
         x = self.transformer(x, self._memory(condition, cache, x), cache, hidden, rotary)
-        x = self.out_norm(x[:, -steps.shape[2] :])
-        rows = None if cache is None else cache.rows
-        return torch.stack([head(x, rows) for head in self.heads], dim=1)
+        return self.out_norm(x[:, -steps.shape[2] :])
 
     def cache(self, batch: int, num_steps: int, condition: Condition | None = None, rows: int | None = None) -> KVCache:
         """An empty cache for `num_steps` steps under `condition`. rows: see ops.attention.Linear."""
@@ -145,8 +148,22 @@ class LM(nn.Module):
         return x * condition.mask[..., None].to(x.dtype)
 
     def loss(self, codes: Tensor, condition: Condition | None = None, frame_mask: Tensor | None = None) -> LMLoss:
-        """`next_code_loss` of this model."""
-        return next_code_loss(self, self.config, codes, condition, frame_mask)
+        """Cross-entropy of every code given the steps before it, averaged over codes and then over codebooks.
+
+        codes: [B, K, T]; frame_mask: bool [B, T], True where a frame is real. Frames that are not become the special
+        id, so a padded clip is read exactly as the clip alone (with the delay, parallel and flatten patterns).
+        Positions without a code count for nothing. One head after the other: the logits of all at once would be the
+        largest tensor of all.
+        """
+        special = self.config.special
+        if frame_mask is not None:
+            codes = codes.masked_fill(~frame_mask[:, None], special)
+        target = patterns.apply(codes, self.config.steps(codes.shape[2]), special)  # [B, K, S]
+        x = self.states(F.pad(target, (1, -1), value=special), condition)  # of the same one step earlier
+        per_codebook = torch.stack(
+            [_cross_entropy(head(x), target[:, k], special) for k, head in enumerate(self.heads)]
+        )
+        return LMLoss(per_codebook.mean(), per_codebook)
 
     @torch.no_grad()
     def begin_with(self, vectors: Tensor) -> None:
@@ -245,26 +262,7 @@ class LM(nn.Module):
             self.melody_proj.bias.zero_()
 
 
-def next_code_loss(
-    forward: Callable[[Tensor, Condition | None], Tensor],
-    config: LMConfig,
-    codes: Tensor,
-    condition: Condition | None = None,
-    frame_mask: Tensor | None = None,
-) -> LMLoss:
-    """Cross-entropy of every code given the steps before it, averaged over codes and then over codebooks.
-
-    codes: [B, K, T]; frame_mask: bool [B, T], True where a frame is real. Frames that are not become the special id, so
-    a padded clip is read exactly as the clip alone (with the delay, parallel and flatten patterns). Positions without a
-    code count for nothing. `forward` may be a wrapped model.
-    """
-    special = config.special
-    if frame_mask is not None:
-        codes = codes.masked_fill(~frame_mask[:, None], special)
-    target = patterns.apply(codes, config.steps(codes.shape[2]), special)  # [B, K, S]
-    steps = F.pad(target, (1, -1), value=special)  # the same one step later: [B, K, S]
-    logits = forward(steps, condition).float()
-    loss = F.cross_entropy(logits.flatten(0, 2), target.flatten(), ignore_index=special, reduction="none")
-    total = loss.view_as(target).sum(dim=(0, 2))
-    per_codebook = total / (target != special).sum(dim=(0, 2)).clamp_min(1)
-    return LMLoss(per_codebook.mean(), per_codebook)
+def _cross_entropy(logits: Tensor, target: Tensor, special: int) -> Tensor:
+    """logits [B, S, V], target [B, S] -> the mean over the targets that are codes; 0 if none is."""
+    total = F.cross_entropy(logits.float().flatten(0, 1), target.flatten(), ignore_index=special, reduction="sum")
+    return total / (target != special).sum().clamp_min(1)

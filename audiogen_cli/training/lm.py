@@ -29,7 +29,7 @@ from audiogen_cli.errors import ConfigError, InputError
 from audiogen_cli.hub import checkpoint
 from audiogen_cli.models import decoding
 from audiogen_cli.models.codec import Codec
-from audiogen_cli.models.lm import LM, LMConfig, next_code_loss
+from audiogen_cli.models.lm import LM, LMConfig, LMLoss
 from audiogen_cli.training.data import Subset, TrainingData
 from audiogen_cli.training.loop import LoopConfig, adamw, averaged
 
@@ -200,6 +200,17 @@ def example_sources(recipe: LMRecipe, codec: Codec, data: TrainingData) -> tuple
     return train, [held_out(step) for step in range(VALIDATION_BATCHES)]
 
 
+class _Loss(nn.Module):
+    """The model's loss as a module, which is what may be wrapped to learn on several devices."""
+
+    def __init__(self, lm: LM) -> None:
+        super().__init__()
+        self.lm = lm
+
+    def forward(self, codes: Tensor, condition: Condition, frame_mask: Tensor | None) -> LMLoss:
+        return self.lm.loss(codes, condition, frame_mask)
+
+
 class LMTask:
     """See `audiogen_cli.training.loop.Task`. `train(step)` must give the same examples for the same step. The codec and
     the text encoder stay on the CPU, where worker processes use them."""
@@ -230,7 +241,7 @@ class LMTask:
     def prepare(self, accelerator: Accelerator, config: LoopConfig) -> None:
         self.accelerator, self.loop = accelerator, config
         optimizer = adamw(self.lm, config.learning_rate, self.config.weight_decay)
-        self.prepared, prepared_optimizer = accelerator.prepare(self.lm, optimizer)
+        self.prepared, prepared_optimizer = accelerator.prepare(_Loss(self.lm), optimizer)
         self.average.module.to(accelerator.device)
         self.optimizers = {"lm": prepared_optimizer}
 
@@ -251,7 +262,7 @@ class LMTask:
             piece = Condition(condition.embedding[rows], condition.mask[rows]).to(device)
             real = None if mask is None else mask[rows].to(device)
             with self.accelerator.autocast():
-                loss = next_code_loss(self.prepared, self.lm.config, codes[rows].to(device), piece, real)
+                loss: LMLoss = self.prepared(codes[rows].to(device), piece, real)
             self.accelerator.backward(loss.mean * share)
             total += float(loss.mean.detach()) * share
             per_codebook += loss.per_codebook.detach().cpu() * share
