@@ -217,7 +217,7 @@ def _is_participle(word: str) -> bool:
     return word.endswith("ing") and len(word) > 4 and word not in words.NOT_VERBS
 
 
-def _synonyms(text: str, rng: Generator, chance: float = 0.15) -> str:
+def _synonyms(text: str, rng: Generator, chance: float = 0.2) -> str:
     tokens = text.split()
     return " ".join(
         _pick(words.SYNONYMS[w], rng) if w in words.SYNONYMS and rng.random() < chance else w for w in tokens

@@ -1,14 +1,17 @@
 """The words behind the captions: synonyms, other phrases, settings and classes, as data.
 
-A table is text: `key: item, item` on a line, or several of these between bars.
+A table is text: `key: item, item` on a line, or several of these between bars. A key that comes again goes on.
 """
 
 from __future__ import annotations
 
 
 def table(text: str) -> dict[str, tuple[str, ...]]:
-    pairs = (entry.split(":", 1) for entry in text.replace("|", "\n").splitlines() if entry.strip())
-    return {key.strip(): tuple(item.strip() for item in items.split(",")) for key, items in pairs}
+    found: dict[str, tuple[str, ...]] = {}
+    for entry in filter(str.strip, text.replace("|", "\n").splitlines()):
+        key, items = entry.split(":", 1)
+        found[key.strip()] = found.get(key.strip(), ()) + tuple(item.strip() for item in items.split(","))
+    return found
 
 
 # Words that may stand for one another whatever the company they keep; the first is the one that the data use.
@@ -29,6 +32,20 @@ burning: blazing | blowing: gusting | flowing: running, streaming | chirping: tw
 clashing: clanging | groaning: moaning | rumbling: rolling | humming: droning | creaking: squeaking | ringing: chiming
 neighing: whinnying | mooing: lowing | bleating: baaing | buzzing: droning | croaking: ribbiting | loud: noisy
 heavy: strong | huge: enormous, big
+"""
+
+# Narrower words for what sounds alike, for the same use: whoever asks for a beagle wants a dog.
+_KINDS = """
+dog: pooch, doggy, guard dog, sheepdog, beagle, poodle, retriever, husky, bulldog
+cat: tomcat, house cat, pussycat, siamese | rain: drizzle, showers | explosion: bomb, grenade, burst
+gunshot: rifle, pistol, firearm, handgun | baby: little child, small child, babe | chicken: fowl, poultry
+pig: boar, piglet, sow | sheep: ram | goat: kid, billy goat | horse: foal, steed, colt
+cow: cattle, calf, ox, dairy cow | frog: toad, tree frog, pond frog
+bird: robin, finch, lark, thrush, wren, blackbird, nightingale | birds: finches, robins | wind: gusts, draught, squall
+helicopter: copter | car: taxi, van | river: rapids, brook | crowd: spectators | crickets: cicadas, katydids
+plane: jet | airplane: plane, aircraft, jet, propeller plane | clock: wall clock, alarm clock, watch, timer
+siren: alarm, emergency siren | bell: gong, church bell | guitar: acoustic guitar, six-string | cymbal: hi-hat
+keyboard: computer keyboard, laptop
 """
 
 # Other ways to say a whole caption, by its class.
@@ -78,6 +95,26 @@ bees: bees, buzzing bees, a swarm of bees, insects buzzing
 snoring: snoring, someone snoring
 speech: speech, a woman speaking, a woman talking, female speech, a person talking, someone speaking, a voice
 punch: punch, a fist hitting, a punch in a fight
+"""
+
+_KIND_PHRASES = """
+rain: drizzle, showers, wet weather, precipitation, a rainy night, a summer rain
+heavy rain: a rainstorm, a monsoon, sheets of rain
+waves: the tide coming in, the seaside, swell, the coast, rollers
+wind: a breeze, a strong wind, squalls, a windstorm, a blizzard
+fire: flames, embers, a burning log, a hearth, a wood stove, blazing logs
+thunder: a thunderstorm, a lightning strike, distant thunder
+clock: a metronome, a pocket watch ticking, a timer ticking
+baby: a small child crying, a baby wailing, a babe in arms crying
+bird song: a robin, a dawn chorus, a lark, a thrush singing, twittering, a finch
+explosion: a bomb, a grenade, a mine going off, TNT, an eruption
+gunshot: a pistol, a rifle, a shotgun, a handgun going off
+car engine: an automobile, a vehicle idling, a truck engine
+stream: a creek, a stream in the forest, a spring, rapids
+siren: a fire engine, a police car, sirens
+crickets: cicadas, a katydid, insects at night
+bell: bell, a chime, church bells, a tolling bell, bells ringing, a bell tower
+airplane flying: airplane, a plane, a jet, an aircraft overhead, a passenger plane, a jet taking off
 """
 
 # What stands after "dog barking ..." when the second sound is a place or the weather, by its class.
@@ -194,8 +231,8 @@ _TIMES = """
 """
 _NUMBERS = "2: two | 3: three | 4: four, several | 5: several, repeated, many"
 
-SYNONYMS = table(_SYNONYMS)
-PHRASES = table(_PHRASES)
+SYNONYMS = table(_SYNONYMS + _KINDS)
+PHRASES = table(_PHRASES + _KIND_PHRASES)
 SETTINGS = table(_SETTINGS)
 TIMES = {int(count): words for count, words in table(_TIMES).items()}
 NUMBERS = {int(count): words for count, words in table(_NUMBERS).items()}
