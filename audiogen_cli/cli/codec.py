@@ -66,6 +66,18 @@ def compress(
             rich_help_panel=_WHAT,
         ),
     ] = None,
+    search: Annotated[
+        int | None,
+        typer.Option(
+            "--search",
+            min=1,
+            max=64,
+            help="Look for codes that many times as widely: nearer to the recording in as many bits, and slower. 1 is "
+            "what the published codecs do. (Default: the codec's own; 4 for the one that comes along.)",
+            show_default=False,
+            rich_help_panel=_WHAT,
+        ),
+    ] = None,
     lm: Annotated[
         bool | None,
         typer.Option(
@@ -104,6 +116,8 @@ def compress(
 
     codec = _loaded(model, device)
     num_codebooks = pipeline.codebooks_for(codec.codec, kbps)
+    if search is not None:
+        pipeline.search(codec.codec, search)
     entropy = _entropy_model(codec) if _wants_entropy_model(codec, lm) else None
 
     def run(job: Job, source: Path | IO[bytes], sink: IO[bytes]) -> Generator[Progress, None, Summary]:

@@ -44,6 +44,7 @@ from audiogen_cli.models.codec import Codec
 from audiogen_cli.models.encodec import EncodecConfig
 from audiogen_cli.models.segments import Segment, decode_segments, encode_segments, has_scales, segment_lengths
 from audiogen_cli.pipelines.entropy import EntropyModel, EntropyReader, EntropyWriter
+from audiogen_cli.quantizers.rvq import ResidualVQ
 
 DEFAULT_KBPS = 6.0
 _FRAMES = 500  # decoded at once
@@ -87,6 +88,18 @@ def codebooks_for(codec: Codec, kbps: float | None) -> int:
     if not 0.999 * each <= kbps <= 1.001 * most:
         raise InputError(f"this codec cannot make {kbps:g} kbps; ask for {each:g} to {most:g} with --kbps.")
     return min(codec.num_codebooks, int(kbps / each + 0.001))
+
+
+def search(codec: Codec, width: int) -> None:
+    """Has the codec keep `width` sums while it looks for codes (RVQConfig.search_width), which any decoder understands.
+
+    Raises InputError for a codec without residual vector quantization.
+    """
+    stages = [module for module in codec.modules() if isinstance(module, ResidualVQ)]
+    if not stages:
+        raise InputError("this codec has no residual vector quantization to search in; leave --search out.")
+    for module in stages:
+        module.search_width = width
 
 
 def code_bits(codec: Codec) -> int:

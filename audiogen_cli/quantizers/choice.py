@@ -37,6 +37,7 @@ class QuantizerChoice:
     levels: tuple[int, ...] = (8, 5, 5, 5)
     rotation_trick: bool = False
     sample_temperature: float = 0.0
+    search_width: int = 1
     entropy_weight: float = 0.1
     diversity: float = 1.0
     commitment_weight: float = 0.25
@@ -62,4 +63,9 @@ class QuantizerChoice:
                 commitment_weight=self.commitment_weight,
                 dropout=self.dropout,
             )
-        return replace(rvq, rotation_trick=self.rotation_trick, sample_temperature=self.sample_temperature)
+        return replace(
+            rvq,
+            rotation_trick=self.rotation_trick,
+            sample_temperature=self.sample_temperature,
+            search_width=self.search_width,
+        )

@@ -4,6 +4,9 @@
 
 The commitment loss |residual_k - sg(entry_k)|^2 is taken at every stage on a residual whose gradient reaches z: the
 entries subtracted on the way are constants. (EnCodec's published training code loses it after the first stage.)
+
+The nearest entry of a stage need not be that of the nearest sum. Beam search keeps the `search_width` best sums from
+stage to stage: better codes for the same decoder, no part of the paper. Training takes the nearest.
 """
 
 from __future__ import annotations
@@ -17,6 +20,8 @@ from torch import Tensor, nn
 from audiogen_cli.quantizers.base import Quantizer, QuantizerDropout, QuantizerOutput, unquantized
 from audiogen_cli.quantizers.vq import VectorQuantizer, rotate
 
+PART = 1024  # frames that are searched at once, to bound memory
+
 
 @dataclass(frozen=True)
 class RVQConfig:
@@ -25,6 +30,7 @@ class RVQConfig:
     rotation_trick: every stage's gradient is turned and stretched as its vector is (see `vq.rotate`) and they are
         added; otherwise one gradient passes straight through all stages.
     sample_temperature: above 0, training draws codes by their distance instead of taking the nearest.
+    search_width: the sums that `encode` keeps from stage to stage; 1 is the paper's algorithm.
     """
 
     num_codebooks: int
@@ -35,11 +41,12 @@ class RVQConfig:
     dead_code_threshold: float = 2.0
     rotation_trick: bool = False
     sample_temperature: float = 0.0
+    search_width: int = 1
     dropout: QuantizerDropout | None = None
 
     def __post_init__(self) -> None:
-        if min(self.num_codebooks, self.codebook_size, self.dim) < 1:
-            raise ValueError("num_codebooks, codebook_size and dim must be 1 or more.")
+        if min(self.num_codebooks, self.codebook_size, self.dim, self.search_width) < 1:
+            raise ValueError("num_codebooks, codebook_size, dim and search_width must be 1 or more.")
         if self.sample_temperature < 0:
             raise ValueError("sample_temperature must be 0 (the nearest code) or more.")
 
@@ -47,7 +54,7 @@ class RVQConfig:
 class ResidualVQ(Quantizer):
     def __init__(self, config: RVQConfig) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.search_width = config, config.search_width
         self.num_codebooks, self.codebook_size, self.dropout = (
             config.num_codebooks,
             config.codebook_size,
@@ -85,12 +92,27 @@ class ResidualVQ(Quantizer):
     @torch.no_grad()
     def encode(self, latent: Tensor, num_codebooks: int | None = None) -> Tensor:
         """latent [B, D, T] -> codes [B, K, T]."""
-        residual = latent.transpose(1, 2).float()
-        codes = []
-        for stage in self._first(num_codebooks):
-            codes.append(stage.encode(residual))
-            residual = residual - stage.decode(codes[-1])
-        return torch.stack(codes, 1)
+        stages, residual = self._first(num_codebooks), latent.transpose(1, 2).float()
+        if self.search_width > 1:
+            codes = torch.cat([self._search(stages, part) for part in residual.flatten(0, 1).split(PART)])
+            return codes.unflatten(0, residual.shape[:2]).transpose(1, 2)
+        found = []
+        for stage in stages:
+            found.append(stage.encode(residual))
+            residual = residual - stage.decode(found[-1])
+        return torch.stack(found, 1)
+
+    def _search(self, stages: list[VectorQuantizer], vectors: Tensor) -> Tensor:
+        """vectors [M, D] -> the codes [M, K] of the best sum that is found."""
+        residual, codes = vectors[:, None], torch.empty(len(vectors), 1, 0, dtype=torch.int64, device=vectors.device)
+        for stage in stages:
+            distance = residual.square().sum(-1, keepdim=True) - 2 * residual @ stage.embed.T
+            distance = (distance + stage.embed.square().sum(1)).flatten(1)  # [M, W * V]
+            best = distance.topk(min(self.search_width, distance.shape[1]), largest=False).indices  # [M, W]
+            kept, code = best // len(stage.embed), best % len(stage.embed)
+            residual = residual.take_along_dim(kept[..., None], 1) - stage.decode(code)
+            codes = torch.cat([codes.take_along_dim(kept[..., None], 1), code[..., None]], -1)
+        return codes[:, 0]
 
     def decode(self, codes: Tensor) -> Tensor:
         """codes [B, K', T], K' <= K -> [B, D, T]: the sum of the entries."""

@@ -61,6 +61,17 @@ def test_the_rate_is_chosen_and_the_same_input_gives_the_same_bytes(small: Run) 
     assert "ask for 0.2 to 0.8" in small("compress", "bell.wav", "--kbps", "9").stderr
 
 
+def test_a_search_is_asked_for(small: Run) -> None:
+    recording("bell.wav")
+    made = set()
+    for width in ("1", "16"):
+        small("compress", "bell.wav", "--search", width, "-o", f"{width}.ecdc")
+        small("decompress", f"{width}.ecdc")
+        made.add(Path(f"{width}.ecdc").read_bytes())
+    assert len(made) == 2
+    assert small("compress", "bell.wav", "--search", "0").exit_code == 2
+
+
 def test_folders_are_mirrored_and_one_bad_file_does_not_stop_the_others(small: Run) -> None:
     recording("sounds/a.wav")
     recording("sounds/deep/b.flac", channels=1)

@@ -80,6 +80,23 @@ def unpacked(
     return tuple(audio.read(path))  # type: ignore[return-value]
 
 
+def test_a_wider_search_makes_other_codes_for_the_same_decoder() -> None:
+    codec, source = tiny(PLAIN), wav(Path("sound.wav"), noise(1200), 600)
+    plain = packed(codec, source)
+    pipeline.search(codec.codec, 8)
+    searched = packed(codec, source)
+    assert searched != plain
+    assert len(searched) == len(plain)
+    assert unpacked(tiny(PLAIN), searched)[0].shape == (1, 1200)
+    pipeline.search(codec.codec, 1)
+    assert packed(codec, source) == plain
+
+
+def test_a_codec_without_residual_quantization_is_not_searched() -> None:
+    with pytest.raises(InputError, match="leave --search out"):
+        pipeline.search(torch.nn.Identity(), 4)  # type: ignore[arg-type]
+
+
 @pytest.fixture(autouse=True)
 def _in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

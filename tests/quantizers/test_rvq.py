@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -25,6 +26,35 @@ def test_each_further_codebook_brings_the_result_nearer() -> None:
     module, latent = rvq().eval(), torch.randn(2, 6, 200)
     errors = [(module.decode(module.encode(latent, k)) - latent).square().mean() for k in (1, 2, 3, 4)]
     assert errors == sorted(errors, reverse=True)
+
+
+def searching(width: int) -> ResidualVQ:
+    module = ResidualVQ(replace(rvq().config, search_width=width))
+    module.load_state_dict(rvq().state_dict())
+    return module.eval()
+
+
+def test_a_wider_search_finds_nearer_sums() -> None:
+    latent = 2 * torch.randn(2, 6, 200)
+    errors = [(m.decode(m.encode(latent)) - latent).square().mean() for m in map(searching, (1, 2, 8))]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[2] < 0.97 * errors[0]
+
+
+def test_a_search_that_forgets_nothing_finds_the_nearest_of_all_sums() -> None:
+    module, latent = searching(16 * 16), torch.randn(1, 6, 30)
+    first, second = module.codebooks()[:2]
+    sums = (first[:, None] + second).flatten(0, 1)  # [V * V, D]
+    nearest = torch.cdist(latent[0].T, sums).argmin(1)
+    assert torch.equal(module.encode(latent, 2)[0], torch.stack([nearest // 16, nearest % 16]))
+
+
+def test_a_search_by_parts_is_the_whole_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, latent = searching(4), torch.randn(3, 6, 50)
+    whole = module.encode(latent)
+    monkeypatch.setattr("audiogen_cli.quantizers.rvq.PART", 7)
+    assert torch.equal(module.encode(latent), whole)
+    assert whole.shape == (3, 4, 50)
 
 
 def test_fewer_codebooks_are_the_first_ones() -> None:
