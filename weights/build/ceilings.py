@@ -4,9 +4,9 @@
     python weights/build/ceilings.py PREPARED CODEC.. [--codebooks 0 8 12] [--each 6] [--vocoder]
 
 PREPARED: of `audiolm prepare`. CODEC: folders of mel codecs; 0 codebooks are its latents, not quantized. Mels are made
-audible with random phases, in seconds where the vocoder takes minutes (--vocoder is the program's own way). Such phases
-fluctuate by themselves: compare decoders with a texture and without one through the vocoder. Prints the mean over the
-evaluation's prompts and the share of recordings that are recognised.
+audible with random phases, turned up and down as the vocoder's sound is, in seconds where the vocoder takes minutes
+(--vocoder is the program's own way). Such phases fluctuate by themselves: compare decoders with a texture and without
+one through the vocoder. Prints the mean over the evaluation's prompts and the share of recordings that are recognised.
 """
 
 from __future__ import annotations
@@ -31,13 +31,14 @@ SECONDS = 5.0
 
 
 def random_phases(codec: MelCodec, level: Tensor) -> Tensor:
-    """log mel [1, M, T] of `MelCodec.level` -> waveform [1, T * hop_length]: noise of these magnitudes."""
-    voice = codec.config.voice
+    """log mel [1, M, T] of `MelCodec.level` -> waveform [1, T * hop_length]: noise of these levels."""
+    voice, level = codec.config.voice, level * SPREAD + MEAN
     bank = slaney_filter_bank(voice.sample_rate, voice.n_fft, voice.num_mels, voice.f_max)
-    magnitude = (torch.linalg.pinv(bank) @ (level[0] * SPREAD + MEAN).exp()).clamp_min(0.0)
+    magnitude = (torch.linalg.pinv(bank) @ level[0].exp()).clamp_min(0.0)
     noise = torch.randn(1, level.shape[2] * voice.hop_length, generator=torch.Generator().manual_seed(1))
     phases = frame_stft(noise, voice.n_fft, voice.hop_length)
-    return overlap_add(magnitude * phases / phases.abs().clamp_min(1e-6), voice.hop_length)
+    waveform = overlap_add(magnitude * phases / phases.abs().clamp_min(1e-6), voice.hop_length)
+    return codec.vocoder.leveled(waveform[None], level, codec.config.leveling_rounds)[0]
 
 
 def coded(codec: MelCodec, level: Tensor, num_codebooks: int) -> Tensor:
