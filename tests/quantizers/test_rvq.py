@@ -49,6 +49,21 @@ def test_a_search_that_forgets_nothing_finds_the_nearest_of_all_sums() -> None:
     assert torch.equal(module.encode(latent, 2)[0], torch.stack([nearest // 16, nearest % 16]))
 
 
+def test_a_search_is_nearer_than_that_of_vector_quantize_pytorch() -> None:
+    peers = pytest.importorskip("vector_quantize_pytorch")
+    module = ResidualVQ(RVQConfig(6, 32, 8, search_width=4)).eval()
+    peer = peers.ResidualVQ(dim=8, num_quantizers=6, codebook_size=32, beam_size=4).eval()
+    generator, latent = torch.Generator().manual_seed(0), torch.randn(2, 8, 200)
+    for k, (stage, layer) in enumerate(zip(module.stages, peer.layers, strict=True)):
+        stage.embed.copy_(0.7**k * torch.randn(32, 8, generator=generator))  # type: ignore[operator, union-attr]
+        layer._codebook.embed.data.copy_(stage.embed[None])  # type: ignore[index, union-attr]
+        layer._codebook.initted.fill_(True)
+    with torch.no_grad():
+        theirs = peer(latent.transpose(1, 2))[0].transpose(1, 2)  # prunes by the sum of all stages' errors
+    ours = module.decode(module.encode(latent))
+    assert (ours - latent).square().mean() < 0.9 * (theirs - latent).square().mean()
+
+
 def test_a_search_by_parts_is_the_whole_search(monkeypatch: pytest.MonkeyPatch) -> None:
     module, latent = searching(4), torch.randn(3, 6, 50)
     whole = module.encode(latent)
