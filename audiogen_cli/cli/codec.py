@@ -72,7 +72,7 @@ def compress(
             "--search",
             min=1,
             max=64,
-            help="Look for codes that many times as widely: nearer to the recording in as many bits, and slower. 1 is "
+            help="Look for codes that many times as widely: nearer to the recording in as many codes, and slower. 1 is "
             "what the published codecs do. (Default: the codec's own; 4 for the one that comes along.)",
             show_default=False,
             rich_help_panel=_WHAT,

@@ -6,7 +6,8 @@ The commitment loss |residual_k - sg(entry_k)|^2 is taken at every stage on a re
 entries subtracted on the way are constants. (EnCodec's published training code loses it after the first stage.)
 
 The nearest entry of a stage need not be that of the nearest sum. Beam search keeps the `search_width` best sums from
-stage to stage: better codes for the same decoder, no part of the paper. Training takes the nearest.
+stage to stage: better codes for the same decoder, no part of the paper; those for fewer codebooks are then not always
+the first of those for more. Training takes the nearest.
 """
 
 from __future__ import annotations
