@@ -13,6 +13,7 @@ keeps. The parts have files of their own:
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,11 +37,14 @@ from audiogen_cli.pipelines.pairs import Pair, PairReport, measure_pairs
 from audiogen_cli.pipelines.paraphrases import Paraphrase, ParaphraseReport, measure_paraphrases
 from audiogen_cli.pipelines.recognition import Listener, Row, Trial, mean_row, table
 
+CODED = 6  # held-out recordings of each prompt that are heard after the codec too, at most
+
 
 @dataclass(frozen=True)
 class Extent:
-    """What is measured beside the prompts. clips: held-out captions that are generated too, for the Fréchet distance;
-    0 for none. sheets: a folder for spectrograms, checked by sheets.check_folder and overwritten."""
+    """What is measured beside the prompts. clips: held-out captions that are generated too, for the Fréchet distance, of
+    recordings that are heard after the codec; 0 for none. sheets: a folder for spectrograms, checked by
+    sheets.check_folder and overwritten."""
 
     pairs: Sequence[Pair] = ()
     paraphrases: Sequence[Paraphrase] = ()
@@ -128,11 +132,15 @@ def evaluate(
 
 
 def _hear(setup: Setup, listener: Listener, recordings: Sequence[Recording]) -> Generator[Progress, None, _Heard]:
-    """The held-out recordings first, so that these come first on the sheets."""
-    heard = _Heard([], [], [], [[] for _ in listener.prompts])
+    """The held-out recordings first, so that these come first on the sheets. Those that fit no prompt count as those of
+    one more prompt."""
+    heard, coded = _Heard([], [], [], [[] for _ in listener.prompts]), Counter[int]()
     for index, recording in enumerate(sorted(recordings, key=lambda recording: not recording.held_out)):
         yield Progress("listening to recordings", index, len(recordings))
-        take = setup.take(recording)
+        groups = listener.fitting(recording) or [-1]
+        wanted = recording.held_out and any(coded[group] < CODED for group in groups)
+        coded.update(groups if wanted else ())
+        take = setup.take(recording, wanted)
         trials = listener.trials(take)
         heard.trials += trials
         heard.embedded.append(embed(setup, take))

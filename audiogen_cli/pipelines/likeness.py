@@ -76,7 +76,7 @@ class Likeness:
 
 @dataclass(frozen=True)
 class Embedded:
-    """A recording's windows [T, 1024] at the one level, and those after the codec (held-out recordings)."""
+    """A recording's windows [T, 1024] at the one level, and those after the codec, where it went through it."""
 
     caption: str
     held_out: bool
@@ -122,8 +122,9 @@ def embedding(setup: Setup, waveform: Tensor) -> Tensor:
 
 
 def chosen(recordings: Sequence[Embedded], count: int) -> list[Embedded]:
-    """Up to `count` held-out ones, evenly from all, shuffled by their contents: the same for the same recordings."""
-    held_out = [recording for recording in recordings if recording.held_out]
+    """Up to `count` held-out ones that went through the codec, evenly from all, shuffled by their contents: the same
+    for the same recordings."""
+    held_out = [recording for recording in recordings if recording.coded is not None]
     count = min(count, len(held_out))
     spread = [held_out[(2 * i + 1) * len(held_out) // (2 * count)] for i in range(count)]
     return sorted(spread, key=lambda recording: zlib.crc32(recording.windows.numpy().tobytes()))

@@ -56,8 +56,8 @@ class Progress(NamedTuple):
 
 
 class Take(NamedTuple):
-    """A recording at 16 kHz: as it is [N], as a training example [M], and (held-out ones) that after the codec [M],
-    whose codes were [K, T]."""
+    """A recording at 16 kHz: as it is [N], as a training example [M], and (where asked) that after the codec [M], whose
+    codes were [K, T]."""
 
     recording: Recording
     waveform: Tensor
@@ -97,10 +97,11 @@ class Setup:
         """waveform [N] -> the tagger's scores of it at the one level."""
         return self.tagger.scores(at_level(waveform))
 
-    def take(self, recording: Recording) -> Take:
+    def take(self, recording: Recording, coded: bool) -> Take:
+        """coded: also as it comes out of the codec, which takes longest by far."""
         waveform = read(recording.path)
         example = placed(waveform, recording, self.seconds)
-        return Take(recording, waveform, example, *(self.coded(example) if recording.held_out else ()))
+        return Take(recording, waveform, example, *(self.coded(example) if coded else ()))
 
     def coded(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
         """waveform [N] after as many codebooks as the language model has, and its codes [K, T]."""

@@ -38,7 +38,7 @@ from audiogen_cli.pipelines.listening import (
 )
 
 FIRST = 5
-MIXTURES = 8  # of each prompt, at most
+MIXTURES = 4  # of each prompt, at most
 
 _ORDERS = {"together": False, "then": True}
 
@@ -111,7 +111,7 @@ def measure_pairs(
 
 
 def mixtures(pair: Pair, takes: Sequence[Take], seconds: float) -> Iterator[Tensor]:
-    """Up to eight mixtures [N] of recordings that fit the pair's two sounds, spread over all ways to choose them."""
+    """Up to four mixtures [N] of recordings that fit the pair's two sounds, spread over all ways to choose them."""
     firsts, seconds_ = (
         [take for take in takes if prompt.caption.search(take.recording.caption)] for prompt in pair[1:3]
     )

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from audiogen_cli.metrics.tagger import SAMPLE_RATE, among_first
-from audiogen_cli.pipelines.listening import Prompt, Setup, Take, at_level, mean, share, strangers
+from audiogen_cli.pipelines.listening import Prompt, Recording, Setup, Take, at_level, mean, share, strangers
 
 # placed, coded (placed, then through the codec), as_is: held-out recordings. trained: other recordings, placed.
 Kind = Literal["generated", "placed", "coded", "as_is", "trained"]
@@ -30,8 +30,9 @@ class Trial(NamedTuple):
 
 @dataclass(frozen=True)
 class Row:
-    """Shares recognised; None where there was nothing to hear. placed, coded and as_is are those of `clips` held-out
-    recordings, all_placed of all_clips recordings whether held out or not."""
+    """Shares recognised; None where there was nothing to hear. placed and as_is are those of `clips` held-out
+    recordings, coded of those of them that went through the codec, all_placed of all_clips recordings, held out or
+    not."""
 
     prompt: str
     generated: float | None
@@ -62,14 +63,20 @@ class Listener:
         scores = self._setup.tagger.scores(waveform)
         return torch.tensor([among_first(scores, classes) for classes in self._classes])
 
+    def fitting(self, recording: Recording) -> list[int]:
+        """The prompts that its caption fits."""
+        return [i for i, prompt in enumerate(self.prompts) if prompt.caption.search(recording.caption)]
+
     def trials(self, take: Take) -> list[Trial]:
         """The ways of presenting one recording, for each prompt that its caption fits; [] when none does."""
-        fitting = [i for i, prompt in enumerate(self.prompts) if prompt.caption.search(take.recording.caption)]
+        fitting = self.fitting(take.recording)
         if not fitting:
             return []
-        heard: dict[Kind, Tensor] = {"placed" if take.recording.held_out else "trained": self.hits(take.example)}
+        held_out = take.recording.held_out
+        heard: dict[Kind, Tensor] = {"placed" if held_out else "trained": self.hits(take.example)}
         if take.coded is not None:
             heard["coded"] = self.hits(at_level(take.coded))
+        if held_out:
             heard["as_is"] = self.hits(take.waveform[: round(self._setup.seconds * SAMPLE_RATE)])
         return [Trial(index, kind, hits) for index in fitting for kind, hits in heard.items()]
 

@@ -39,7 +39,7 @@ def test_the_whole_evaluation_is_deterministic_and_becomes_tables(asked, prompts
     report = run("one")
     assert [row.generated for row in report.rows] == [1.0] * 4
     assert [row.clips for row in report.rows] == [3, 3, 0, 0]
-    assert report.pairs.rows[0].mixtures == 8
+    assert report.pairs.rows[0].mixtures == 4
     assert report.paraphrases.heard.relative == 1.0 and report.paraphrases.unseen is None
     assert report.likeness.frechet.sounds == 6
     assert report.likeness.nearest.trained == 2
@@ -49,6 +49,18 @@ def test_the_whole_evaluation_is_deterministic_and_becomes_tables(asked, prompts
     assert len(list((tmp_path / "one").glob("*.png"))) == len(prompts)
     assert to_dict(report) == to_dict(run("two"))
     assert "| mean of 4 prompts |" in scorecard.markdown(report)
+
+
+def test_only_so_many_held_out_recordings_of_a_prompt_are_decoded(asked, prompts, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate, "CODED", 2)
+    captions = ["rain"] * 5 + ["a dog", "a cat", "a cat", "a cat"]  # no prompt asks for a cat
+    for index in range(len(captions)):
+        audio.write(tmp_path / f"{index}.wav", 0.05 * torch.randn(1, 8_000), 16_000)
+    recordings = [Recording(tmp_path / f"{i}.wav", caption, held_out=i != 0) for i, caption in enumerate(captions)]
+    extent = Extent(clips=9)
+    report = finish(evaluate.evaluate(asked.model, asked.tagger, prompts, recordings, 1, 1.0, extent=extent))
+    assert report.codec.clips == report.likeness.frechet.sounds == 2 + 1 + 2
+    assert [(row.clips, row.all_clips) for row in report.rows[:2]] == [(1, 1), (4, 5)]
 
 
 def test_without_recordings_the_model_alone_is_measured(asked, prompts):

@@ -71,12 +71,12 @@ def test_every_text_is_asked_for_with_every_seed(asked, sounding):
     assert torch.equal(sounds[1], sounding(1.0, 0.0, 0.0, 0.0)) and torch.equal(sounds[2], sounding(0.0, 0.0, 1.0, 0.0))
 
 
-def test_only_held_out_recordings_go_through_the_codec(asked, tmp_path):
+def test_a_recording_goes_through_the_codec_where_asked(asked, tmp_path):
     audio.write(tmp_path / "a.wav", 0.1 * torch.randn(1, 4_410), 44_100)
-    for held_out in (True, False):
-        take = asked.take(Recording(tmp_path / "a.wav", "a dog", held_out))
+    for coded in (True, False):
+        take = asked.take(Recording(tmp_path / "a.wav", "a dog", True), coded)
         assert len(take.waveform) == 1_600 and len(take.example) == 16_000
-        assert (take.coded is not None) == (take.codes is not None) == held_out
+        assert (take.coded is not None) == (take.codes is not None) == coded
 
 
 def test_nothing_has_neither_share_nor_mean():
