@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -65,6 +66,30 @@ def scored_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     with torch.random.fork_rng():
         torch.manual_seed(0)
         checkpoint.save(folder / "clap", CLAP(config))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def flow_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model with a flow of random weights in place of the language model."""
+    import torch
+
+    from audiogen_cli.hub import checkpoint
+    from audiogen_cli.models.flow import Flow, FlowConfig
+
+    folder = shutil.copytree(tiny_model, tmp_path_factory.mktemp("models") / "flowing")
+    shutil.rmtree(folder / "lm")
+    codec: Any = checkpoint.load(folder / "codec")
+    config = FlowConfig(8, 16, 1, 2, condition_dim=16, window_seconds=1.0, frame_rate=codec.frame_rate)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        flow = Flow(dataclasses.replace(config, codec_fingerprint=codec.fingerprint()))
+        flow.fit(torch.randn(100, 8) * torch.arange(1, 9) + 1)
+        torch.nn.init.normal_(flow.output_proj.weight)
+        checkpoint.save(folder / "flow", flow)
+    card = json.loads((folder / "model.json").read_text())
+    card["sampling"] = {"guidance": 2.0, "steps": 3}
+    (folder / "model.json").write_text(json.dumps(card | {"name": "flowing"}))
     return folder
 
 

@@ -27,13 +27,14 @@ _DEPTHS: dict[str, options.BitDepth] = {"PCM_24": "24", "PCM_32": "float", "FLOA
 
 
 class Chosen(NamedTuple):
-    """The options that say how codes are drawn; None is the model's own."""
+    """The options that say how frames are drawn; None is the model's own."""
 
     extend_stride: float | None
     guidance: float | None
     temperature: float | None
     top_k: int | None
     top_p: float | None
+    steps: int | None = None
 
 
 def generate(
@@ -52,6 +53,7 @@ def generate(
     temperature: options.Temperature = None,
     top_k: options.TopK = None,
     top_p: options.TopP = None,
+    steps: options.FlowSteps = None,
     extend_stride: options.ExtendStride = None,
     output: options.Output = None,
     file_format: options.OutputFormat = None,
@@ -72,8 +74,9 @@ def generate(
     if text and len(text) == 1 and _is_recording(text[0]):
         if candidates is not None:
             raise InputError("candidates are told apart by the text they answer; leave out --candidates.")
-        how = (extend_stride, output, file_format, bit_depth, fade, spectrogram, as_json, force, model, device, dtype)
-        continue_(ctx, Path(text[0]), "", like, seconds, variations, seed, guidance, temperature, top_k, top_p, *how)
+        drawn = (guidance, temperature, top_k, top_p, steps, extend_stride)
+        how = (output, file_format, bit_depth, fade, spectrogram, as_json, force, model, device, dtype)
+        continue_(ctx, Path(text[0]), "", like, seconds, variations, seed, *drawn, *how)
         return
     run = Run(device, dtype, force, spectrogram, as_json, resume=prompts is not None)
     if like is not None:
@@ -84,7 +87,7 @@ def generate(
     place = requests.destination(output, count, file_format)
     check_stdout(output, as_json)
     entry = find(model)
-    chosen = Chosen(extend_stride, guidance, temperature, top_k, top_p)
+    chosen = Chosen(extend_stride, guidance, temperature, top_k, top_p, steps)
     settings = common_settings("generate", entry, model, chosen, normalize, fade, place.format, bit_depth or "16")
     seed = seed if seed is not None else 0 if prompts else requests.random_seed()
     drawn = candidates or (1 if unconditional else entry.card.candidates)
@@ -107,6 +110,7 @@ def continue_(
     temperature: options.Temperature = None,
     top_k: options.TopK = None,
     top_p: options.TopP = None,
+    steps: options.FlowSteps = None,
     extend_stride: options.ExtendStride = None,
     output: options.Output = None,
     file_format: options.OutputFormat = None,
@@ -136,7 +140,7 @@ def continue_(
     entry = find(model)
     prompt, depth, digest = read_recording(recording)
     depth = bit_depth or ("24" if depth == "float" and place.format == "flac" else depth)
-    chosen = Chosen(extend_stride, guidance, temperature, top_k, top_p)
+    chosen = Chosen(extend_stride, guidance, temperature, top_k, top_p, steps)
     settings = common_settings("continue", entry, model, chosen, "none", fade, place.format, depth)
     settings = dataclasses.replace(settings, source=recording.name, source_hash=digest)
     first = requests.random_seed() if seed is None else seed
@@ -207,7 +211,11 @@ def common_settings(
         other = "speak" if entry.speaks else "generate"
         raise ModelError(f"{entry.card.name} is not made for this; use `audiolm {other}`, or name another model.")
     own = dataclasses.asdict(entry.card.sampling) | {"extend_stride": entry.card.extend_stride}
-    drawn = own | {name: value for name, value in chosen._asdict().items() if value is not None}
+    without = {"top_k": 0, "top_p": 0.0} if entry.flows else {"steps": None}
+    for name in without:
+        if getattr(chosen, name) is not None:
+            raise InputError(f"--{name.replace('_', '-')} means nothing to {entry.card.name}; leave it out.")
+    drawn = own | without | {name: value for name, value in chosen._asdict().items() if value is not None}
     return requests.Settings(
         kind=kind,
         **drawn,

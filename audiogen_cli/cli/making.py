@@ -52,7 +52,8 @@ def recipe_of(path: Path) -> Recipe:
 def _sampling(recipe: Recipe) -> Sampling:
     from audiogen_cli.models.decoding import Sampling
 
-    return Sampling(recipe.temperature, recipe.top_k, recipe.top_p, recipe.guidance)
+    drawn = Sampling(recipe.temperature, recipe.top_k, recipe.top_p, recipe.guidance)
+    return drawn if recipe.steps is None else dataclasses.replace(drawn, steps=recipe.steps)
 
 
 def generated(model: Model, jobs: Sequence[Job]) -> Steps:

@@ -185,6 +185,16 @@ TopK = Annotated[
         "--top-k", min=0, help="Draw among the k likeliest; 0: all. (Default: the model's.)", rich_help_panel=_HOW
     ),
 ]
+FlowSteps = Annotated[
+    int | None,
+    typer.Option(
+        "--steps",
+        min=1,
+        max=1000,
+        help="Steps from noise to sound, of a model that has a flow. (Default: the model's.)",
+        rich_help_panel=_HOW,
+    ),
+]
 TopP = Annotated[
     float | None,
     typer.Option(

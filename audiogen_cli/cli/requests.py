@@ -88,6 +88,7 @@ class Settings:
     extend_stride: float | None = None
     transcript: str | None = None
     tries: int | None = None
+    steps: int | None = None
 
 
 def read_prompts(path: Path) -> list[Row]:

@@ -1,4 +1,4 @@
-"""audiolm train codec | lm | entropy | clap"""
+"""audiolm train codec | lm | flow | entropy | clap"""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from audiogen_cli.cli import console, options
 from audiogen_cli.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
+    from audiogen_cli.conditioners.text import T5Conditioner
     from audiogen_cli.data.manifest import Clip
     from audiogen_cli.models.codec import Codec
     from audiogen_cli.training.data import TrainingData
@@ -188,18 +189,11 @@ def lm(
     log.jsonl, sounds for a few prompts with spectrograms, checkpoints, and model/. Stopped, it goes on with --resume.
     """
     clips = run.clips()
-    from audiogen_cli.conditioners.text import T5Conditioner
     from audiogen_cli.data.tokens import Tokens
-    from audiogen_cli.hub import catalog, checkpoint
+    from audiogen_cli.hub import checkpoint
     from audiogen_cli.training import lm as training
 
-    folders = {
-        "codec": codec_folder or catalog.find(model).folder / "codec",
-        "text": text_folder or catalog.find(model).folder / "text",
-    }
-    with console.waiting("loading the codec and the text encoder"):
-        base: Any = checkpoint.load(folders["codec"])
-        text = T5Conditioner.load(folders["text"], "cpu")
+    base, text, folders = _hearing(model, codec_folder, text_folder)
     plan = training.fitted(run.plan(training.LMRecipe), base, text)
     begun: Any = checkpoint.load(run.start, expect=("lm",)) if run.start else None
     if from_tokens:
@@ -209,6 +203,35 @@ def lm(
         clips = sets.train.clips
         examples, validation = training.example_sources(plan, base, sets)
     run.train(training.LMTask(plan, base, text, examples, validation, run.source(clips), begun, folders), plan)
+
+
+@app.command()
+@with_run
+def flow(
+    run: Run,
+    model: options.ModelName = options.MODEL,
+    codec_folder: CodecFolder = None,
+    text_folder: TextFolder = None,
+) -> None:
+    """Train a flow, which makes all of a sound at once out of noise, on captioned recordings: on the latents of a
+    codec, not quantized, and the text encoder of a model.
+
+    Examples are made on the fly, as for a language model. Written as it goes: log.jsonl, sounds for a few prompts with
+    spectrograms, checkpoints, and model/. Stopped, it goes on with --resume.
+    """
+    clips = run.clips()
+    from audiogen_cli.hub import checkpoint
+    from audiogen_cli.training import flow as training
+
+    base, text, folders = _hearing(model, codec_folder, text_folder)
+    plan = training.fitted(run.plan(training.FlowRecipe), base, text)
+    begun: Any = checkpoint.load(run.start, expect=("flow",)) if run.start else None
+    sets = run.read(clips, base.sample_rate, base.channels)
+    examples, validation = training.example_sources(plan, base, sets)
+    source = run.source(sets.train.clips)
+    with console.waiting("looking at the latents"):
+        task = training.FlowTask(plan, base, text, examples, validation, source, begun, folders)
+    run.train(task, plan)
 
 
 @app.command()
@@ -262,6 +285,22 @@ def clap(
     with console.waiting("preparing what it will be asked"):
         pool, questions = training.sources(plan, sets, text, base)
     run.train(training.CLAPTask(plan, pool, questions, run.source(sets.train.clips), begun), plan)
+
+
+def _hearing(
+    model: str, codec_folder: Path | None, text_folder: Path | None
+) -> tuple[Codec, T5Conditioner, dict[str, Path]]:
+    """The codec and the text encoder to train with, and their folders: those named, or else the model's."""
+    from audiogen_cli.conditioners.text import T5Conditioner
+    from audiogen_cli.hub import catalog, checkpoint
+
+    folders = {
+        "codec": codec_folder or catalog.find(model).folder / "codec",
+        "text": text_folder or catalog.find(model).folder / "text",
+    }
+    with console.waiting("loading the codec and the text encoder"):
+        base: Any = checkpoint.load(folders["codec"], expect=checkpoint.CODECS)
+        return base, T5Conditioner.load(folders["text"], "cpu"), folders
 
 
 def _smoothed(reports: Iterator[Report], keep: float = 0.95) -> Iterator[Report]:

@@ -14,6 +14,7 @@ class SamplingDefaults:
     top_k: int = 250
     top_p: float = 0.0
     guidance: float = 3.0
+    steps: int = 32
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
     folder/model.json                  what a person needs to know, and the sampling it sounds best with (ModelCard)
     folder/codec, folder/lm            checkpoints (hub/checkpoint.py)
+    folder/flow                        in place of lm: a flow of the codec's latents (models/flow.py)
     folder/text                        the text encoder (conditioners/text.py)
     folder/clap                        if it is there: the scorer that chooses among candidates, a checkpoint
 
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from audiogen_cli.models.clap import CLAP
     from audiogen_cli.models.codec import Codec
     from audiogen_cli.models.decoding import Sampling
+    from audiogen_cli.models.flow import Flow
     from audiogen_cli.models.lm import LM
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -52,6 +54,7 @@ Getter = Callable[[str, str | None], Path]  # a repository and a revision -> its
 DEFAULT_MODEL = "sounds-small"
 DEFAULT_CODEC = "codec-small"
 PARTS = ("codec", "lm", "text")
+FLOW_PARTS = ("codec", "flow", "text")
 SCORER = "clap"
 STAGED_PARTS = ("codec", "encoder", "semantic", "coarse")
 SPEAKING_PARTS = ("codec", "valle")
@@ -86,6 +89,11 @@ class Entry:
         return self.layout is None and _parts_of(self.folder) == SPEAKING_PARTS
 
     @property
+    def flows(self) -> bool:
+        """Whether it makes latents with a flow, and not codes with a language model."""
+        return self.layout is None and _parts_of(self.folder) == FLOW_PARTS
+
+    @property
     def scored(self) -> bool:
         """Whether there is a scorer that can choose among candidates."""
         return self.layout is None and not self.staged and not self.speaks and (self.folder / SCORER).is_dir()
@@ -116,16 +124,38 @@ class Entry:
 
 @dataclass(frozen=True)
 class Model:
-    """A loaded model. `text` stays on the CPU in float32, `codec` in float32; `lm` has the dtype asked for."""
+    """A loaded model. `text` stays on the CPU in float32, `codec` in float32; a language model has the dtype asked for,
+    a flow float32. What either makes are frames: codes [B, K, T], or latents [B, D, T]."""
 
     name: str
     folder: Path
     hash: str
     card: ModelCard
     codec: Codec
-    lm: LM
+    maker: LM | Flow
     text: T5Conditioner
     scored: bool = False
+
+    @property
+    def lm(self) -> LM:
+        """The language model. Raises ModelError when a flow stands in its place."""
+        from audiogen_cli.models.lm import LM
+
+        if not isinstance(self.maker, LM):
+            raise ModelError(f"{self.name} has no language model but a flow of latents; name another model.")
+        return self.maker
+
+    def frames(self, waveform: torch.Tensor) -> torch.Tensor:
+        """waveform [B, C, N] as the model makes sound itself: in as many codebooks as it has, or in latents."""
+        from audiogen_cli.models.lm import LM
+
+        if isinstance(self.maker, LM):
+            return self.codec.encode(waveform, self.maker.config.num_codebooks)
+        return self.codec.latents(waveform)
+
+    def sound(self, frames: torch.Tensor) -> torch.Tensor:
+        """The way back, [B, C, T * hop_length]."""
+        return self.codec.sound_of(frames) if frames.is_floating_point() else self.codec.decode(frames)
 
     @property
     def licence(self) -> str:
@@ -137,8 +167,8 @@ class Model:
 
     @property
     def window_frames(self) -> int:
-        """The longest stretch that the language model hears at once."""
-        seconds = self.card.window_seconds or self.lm.config.window_seconds
+        """The longest stretch that the model hears at once."""
+        seconds = self.card.window_seconds or self.maker.config.window_seconds
         return max(1, round(seconds * self.codec.frame_rate))
 
     @property
@@ -248,8 +278,8 @@ def load(
 
 def load_as(entry: Entry, place: str, dtype: torch.dtype | None, padding: Padding = "audiocraft") -> Model:
     """`load` with everything resolved; a dtype of None keeps the language model's own."""
-    codec, lm, text = _parts(entry, place, dtype, padding)
-    parts = (codec.to(place), lm.to(place), text)
+    codec, maker, text = _parts(entry, place, dtype, padding)
+    parts = (codec.to(place), maker.to(place), text)
     model = Model(entry.card.name, entry.folder, entry.hash, entry.card, *parts, scored=entry.scored)
     _check_fit(model)
     return model
@@ -290,7 +320,7 @@ def _shelved() -> dict[str, Path]:
 def _any_entry(folder: Path, name: str, get: Getter, repo: str | None = None) -> Entry:
     """A folder of any layout; `get` finds what a foreign one only names."""
     if (folder / "model.json").is_file() or any(
-        (folder / part).is_dir() for part in PARTS + STAGED_PARTS + SPEAKING_PARTS
+        (folder / part).is_dir() for part in PARTS + FLOW_PARTS + STAGED_PARTS + SPEAKING_PARTS
     ):
         return _entry(folder)
     from audiogen_cli.hub import foreign
@@ -345,8 +375,12 @@ def _parts(entry: Entry, place: str, dtype: torch.dtype | None, padding: Padding
         folder = entry.folder
         return foreign.load(folder, entry.layout, entry.text or folder, entry.codec or folder, dtype, padding)
     codec: Any = checkpoint.load(entry.folder / "codec", place, expect=checkpoint.CODECS)
-    lm: Any = checkpoint.load(entry.folder / "lm", place, expect=("lm",), dtype=dtype)
-    return foreign.Parts(codec, lm, T5Conditioner.load(entry.folder / "text", "cpu"))
+    maker: Any
+    if (entry.folder / "flow").is_dir():
+        maker = checkpoint.load(entry.folder / "flow", place, expect=("flow",))
+    else:
+        maker = checkpoint.load(entry.folder / "lm", place, expect=("lm",), dtype=dtype)
+    return foreign.Parts(codec, maker, T5Conditioner.load(entry.folder / "text", "cpu"))
 
 
 def _is_staged(folder: Path) -> bool:
@@ -357,6 +391,8 @@ def _parts_of(folder: Path) -> tuple[str, ...]:
     """The parts that a folder of ours has, or should have."""
     if (folder / "valle").is_dir():
         return SPEAKING_PARTS
+    if (folder / "flow").is_dir():
+        return FLOW_PARTS
     if _is_staged(folder):
         return STAGED_PARTS
     alone = (folder / "model.json").is_file() and not any((folder / part).is_dir() for part in PARTS[1:])
@@ -382,22 +418,30 @@ def _entry(folder: Path) -> Entry:
 
 
 def _check_fit(model: Model) -> None:
-    config = model.lm.config
+    from audiogen_cli.models.lm import LM
+
+    config = model.maker.config
     made_for, is_there = config.codec_fingerprint, model.codec.fingerprint()
+    name, frames = ("language model", "codes") if isinstance(model.maker, LM) else ("flow", "latents")
     if made_for != is_there:
         raise ModelError(
-            f"{model.folder}: the language model speaks the codes of codec {made_for or 'unknown'}, but the codec "
+            f"{model.folder}: the {name} speaks the {frames} of codec {made_for or 'unknown'}, but the codec "
             f"there is {is_there}; put the codec beside it that it was trained with."
         )
-    if config.num_codebooks > model.codec.num_codebooks or config.codebook_size != model.codec.codebook_size:
-        raise ModelError(f"{model.folder}: the language model has more codes than its codec; fetch the model again.")
+    if isinstance(model.maker, LM):
+        _check_codes(model, model.maker)
     if abs(config.frame_rate - model.codec.frame_rate) > 1e-3:
         raise ModelError(
-            f"{model.folder}: the language model makes {config.frame_rate:g} frames a second, its codec "
+            f"{model.folder}: the {name} makes {config.frame_rate:g} frames a second, its codec "
             f"{model.codec.frame_rate:g}; fetch the model again."
         )
-    if config.conditioning != "none" and config.condition_dim != model.text.dim:
+    if getattr(config, "conditioning", "cross") != "none" and config.condition_dim != model.text.dim:
         raise ModelError(
-            f"{model.folder}: the language model wants text vectors of width {config.condition_dim}, its text encoder "
+            f"{model.folder}: the {name} wants text vectors of width {config.condition_dim}, its text encoder "
             f"makes {model.text.dim}; put the encoder there that it was trained with."
         )
+
+
+def _check_codes(model: Model, lm: LM) -> None:
+    if lm.config.num_codebooks > model.codec.num_codebooks or lm.config.codebook_size != model.codec.codebook_size:
+        raise ModelError(f"{model.folder}: the language model has more codes than its codec; fetch the model again.")

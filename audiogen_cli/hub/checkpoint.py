@@ -42,6 +42,7 @@ from audiogen_cli.models.codec import Codec
 from audiogen_cli.models.depth import DepthConfig, DepthStage
 from audiogen_cli.models.encodec import Encodec, EncodecConfig, StereoEncodec
 from audiogen_cli.models.entropy import EntropyLM, EntropyLMConfig
+from audiogen_cli.models.flow import Flow, FlowConfig
 from audiogen_cli.models.hifigan import HiFiGAN, HiFiGANConfig
 from audiogen_cli.models.lm import LM, LMConfig
 from audiogen_cli.models.mel import MelCodec, MelConfig
@@ -60,6 +61,7 @@ KINDS: dict[str, tuple[type[Any], type[nn.Module]]] = {
     "encodec": (EncodecConfig, Encodec),
     "encodec-stereo": (EncodecConfig, StereoEncodec),
     "entropy-lm": (EntropyLMConfig, EntropyLM),
+    "flow": (FlowConfig, Flow),
     "hifigan": (HiFiGANConfig, HiFiGAN),
     "lm": (LMConfig, LM),
     "mel": (MelConfig, MelCodec),

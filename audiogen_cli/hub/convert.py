@@ -44,7 +44,7 @@ def convert(
     source = {"model": model.name, "hash": model.hash, "licence": model.licence}
     with _new(folder) as beside:
         checkpoint.save(beside / "codec", model.codec, source)
-        checkpoint.save(beside / "lm", model.lm, source)
+        checkpoint.save(beside / checkpoint.kind_of(model.maker), model.maker, source)
         model.text.save(beside / "text")
         card = json.dumps(dataclasses.asdict(model.card), indent=2)
         (beside / "model.json").write_text(card + "\n", encoding="utf-8")

@@ -27,7 +27,8 @@ from audiogen_cli.errors import CheckpointError, ModelError, OutputError
 
 NAME = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 _AUDIOCRAFT = ("compression_state_dict.bin", "state_dict.bin")
-_OURS = re.compile(r"(codec|lm|text|clap)/[\w.-]+\.(json|safetensors)")
+_MAKERS = ("lm", "flow")  # the parts one of which makes a model ours, hub/catalog.py
+_OURS = re.compile(r"(codec|lm|flow|text|clap)/[\w.-]+\.(json|safetensors)")
 _SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
 _INDEX = "model.safetensors.index.json"
 _WEIGHTS = "model.safetensors"
@@ -148,7 +149,7 @@ def needed(files: Collection[str]) -> list[str] | None:
     Where several layouts lie beside each other, one is enough: ours, then AudioCraft's, then transformers'.
     """
     beside = [name for name in _BESIDE if name in files]
-    if "lm/config.json" in files:
+    if any(f"{maker}/config.json" in files for maker in _MAKERS):
         ours = [name for name in files if name == "model.json" or _OURS.fullmatch(name)]
         return sorted(ours, key=lambda name: (name.endswith(_WEIGHTS), name))
     if set(_AUDIOCRAFT) <= set(files):
@@ -196,8 +197,9 @@ def _complete(folder: Path) -> bool:
         return False
     if names[-1] == _WEIGHTS and "tokenizer.json" not in names and not _is_codec(folder):
         return False
-    if "lm/config.json" in names:
-        return {f"{part}/{_WEIGHTS}" for part in ("codec", "lm", "text")} <= there
+    for maker in _MAKERS:
+        if f"{maker}/config.json" in names:
+            return {f"{part}/{_WEIGHTS}" for part in ("codec", maker, "text")} <= there
     return True
 
 

@@ -18,6 +18,7 @@ from audiogen_cli.ops.skeleton import skeleton
 
 if TYPE_CHECKING:
     from audiogen_cli.models.codec import Codec
+    from audiogen_cli.models.flow import Flow
     from audiogen_cli.models.lm import LM
 
 Layout = Literal["audiocraft", "transformers"]
@@ -25,7 +26,7 @@ Layout = Literal["audiocraft", "transformers"]
 
 class Parts(NamedTuple):
     codec: Codec
-    lm: LM
+    maker: LM | Flow
     text: T5Conditioner
 
 

@@ -74,6 +74,17 @@ class Codec(nn.Module):
         """codes [B, K', T], K' <= K -> waveform [B, C, T * hop_length]."""
         raise NotImplementedError
 
+    def latents(self, waveform: Tensor) -> Tensor:
+        """waveform [B, C, N] -> what is quantized, [B, D, T], for a model that makes these (models/flow.py).
+
+        Raises ModelError for a codec whose latents do not make a sound by themselves.
+        """
+        raise ModelError("the latents of this codec cannot be modelled; choose another kind of codec.")
+
+    def sound_of(self, latents: Tensor) -> Tensor:
+        """latents [B, D, T] -> waveform [B, C, T * hop_length]; `decode` without codes."""
+        raise ModelError("the latents of this codec cannot be modelled; choose another kind of codec.")
+
     def forward(self, waveform: Tensor, num_codebooks: int | None = None) -> CodecOutput:
         raise NotImplementedError
 

@@ -32,14 +32,18 @@ _SHORTEST_TEXT = 32  # masked text is padded to this many tokens, or to the next
 
 @dataclass(frozen=True)
 class Sampling:
-    """temperature 0: the likeliest code. top_p > 0 overrides top_k; top_k 0: all codes. guidance 1: off."""
+    """temperature 0: the likeliest code. top_p > 0 overrides top_k; top_k 0: all codes. guidance 1: off. steps: from
+    noise to sound, of a flow (models/flow_decoding.py), to which top_k and top_p mean nothing."""
 
     temperature: float = 1.0
     top_k: int = 250
     top_p: float = 0.0
     guidance: float = 3.0
+    steps: int = 32
 
     def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError("steps must be 1 or more; change them")
         if self.temperature < 0 or self.top_k < 0 or not 0 <= self.top_p <= 1:
             raise ValueError("temperature and top_k must not be negative and top_p must lie in 0 .. 1; change them")
 

@@ -96,6 +96,16 @@ class Encodec(Codec):
         self._refuse_if_scaled("decode_scaled")
         return self._synthesize(codes)
 
+    @torch.no_grad()
+    def latents(self, waveform: Tensor) -> Tensor:
+        """Raises ModelError when the codec keeps the loudness apart."""
+        self._refuse_if_scaled("encode_scaled")
+        return self.encoder(waveform)
+
+    def sound_of(self, latents: Tensor) -> Tensor:
+        self._refuse_if_scaled("decode_scaled")
+        return self.decoder(latents)
+
     def encode_step(
         self, waveform: Tensor, state: State, last: bool, num_codebooks: int | None = None
     ) -> tuple[Tensor, State]:

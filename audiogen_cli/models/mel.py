@@ -173,15 +173,22 @@ class MelCodec(Codec):
 
     @torch.no_grad()
     def encode(self, waveform: Tensor, num_codebooks: int | None = None) -> Tensor:
-        return self.quantizer.encode(self.encoder(self.level(waveform)), num_codebooks)
+        return self.quantizer.encode(self.latents(waveform), num_codebooks)
 
     def decode(self, codes: Tensor) -> Tensor:
         return self.decode_from(codes, 0)
 
     def decode_from(self, codes: Tensor, first_frame: int) -> Tensor:
         """`decode` of codes that follow `first_frame` others."""
-        start = torch.full((len(codes),), first_frame * self.config.subframes)
-        return self.sound(self.textured(self.decoder(self.quantizer.decode(codes), start), start))
+        return self.sound_of(self.quantizer.decode(codes), first_frame)
+
+    @torch.no_grad()
+    def latents(self, waveform: Tensor) -> Tensor:
+        return self.encoder(self.level(waveform))
+
+    def sound_of(self, latents: Tensor, first_frame: int = 0) -> Tensor:
+        start = torch.full((len(latents),), first_frame * self.config.subframes)
+        return self.sound(self.textured(self.decoder(latents, start), start))
 
     def textured(self, heads: Tensor, start: Tensor) -> Tensor:
         """The decoder's output, from mel frame start[b] on -> log mel [B, M, T'] that fluctuates as that of noise does,

@@ -288,14 +288,20 @@ class SpectralCodec(Codec):
         self.decoder = SpectralDecoder(config)
 
     def encode(self, waveform: Tensor, num_codebooks: int | None = None) -> Tensor:
-        return self.quantizer.encode(self.encoder(waveform), num_codebooks)
+        return self.quantizer.encode(self.latents(waveform), num_codebooks)
 
     def decode(self, codes: Tensor) -> Tensor:
         return self.decode_from(codes, 0)
 
     def decode_from(self, codes: Tensor, first_frame: int) -> Tensor:
         """`decode` of codes that follow `first_frame` others."""
-        return self.decoder(self.quantizer.decode(codes), first_frame)
+        return self.sound_of(self.quantizer.decode(codes), first_frame)
+
+    def latents(self, waveform: Tensor) -> Tensor:
+        return self.encoder(waveform)
+
+    def sound_of(self, latents: Tensor, first_frame: int = 0) -> Tensor:
+        return self.decoder(latents, first_frame)
 
     def forward(self, waveform: Tensor, num_codebooks: int | None = None) -> CodecOutput:
         """Without predicted phases, the waveform has the input's: it differs from it in its magnitudes alone."""

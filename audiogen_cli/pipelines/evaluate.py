@@ -42,8 +42,8 @@ CODED = 6  # held-out recordings of each prompt that are heard after the codec t
 
 @dataclass(frozen=True)
 class Extent:
-    """What is measured beside the prompts. clips: held-out captions that are generated too, for the Fréchet distance, of
-    recordings that are heard after the codec; 0 for none. sheets: a folder for spectrograms, checked by
+    """What is measured beside the prompts. clips: held-out captions that are generated too, for the Fréchet distance,
+    of recordings that are heard after the codec; 0 for none. sheets: a folder for spectrograms, checked by
     sheets.check_folder and overwritten."""
 
     pairs: Sequence[Pair] = ()
@@ -55,11 +55,11 @@ class Extent:
 @dataclass(frozen=True)
 class CodecReport:
     """Means over held-out recordings, as examples. used, perplexity: of each codebook, see
-    metrics/similarity.CodebookUsage."""
+    metrics/similarity.CodebookUsage; there are none, and no rate, where latents are not quantized."""
 
     clips: int
     seconds: float
-    kbps: float
+    kbps: float | None
     si_snr_db: float
     mel_distance: float
     used: tuple[float, ...]
@@ -185,10 +185,13 @@ def measure_codec(codec: Codec, takes: Sequence[Take]) -> CodecReport:
         if take.coded is not None
     ]
     si_snr_db, mel = torch.tensor(values, dtype=torch.float64).mean(dim=0).tolist()
-    codes = torch.cat([take.codes for take in takes if take.codes is not None], dim=1)  # [K, T]
-    kbps = len(codes) * codec.frame_rate * (codec.codebook_size - 1).bit_length() / 1000
-    used, perplexity = zip(*similarity.codebook_usage(codes[None], codec.codebook_size), strict=True)
-    seconds = sum(len(take.example) for take in takes) / SAMPLE_RATE
+    codes = [take.frames for take in takes if take.frames is not None and not take.frames.is_floating_point()]
+    kbps, used, perplexity = None, (), ()
+    if codes:
+        together = torch.cat(codes, dim=1)  # [K, T]
+        kbps = len(together) * codec.frame_rate * (codec.codebook_size - 1).bit_length() / 1000
+        used, perplexity = zip(*similarity.codebook_usage(together[None], codec.codebook_size), strict=True)
+    seconds = sum(len(take.example) for take in takes if take.coded is not None) / SAMPLE_RATE
     return CodecReport(len(values), round(seconds, 1), kbps, si_snr_db, mel, used, perplexity)
 
 

@@ -1,13 +1,14 @@
-"""Prompt -> conditions -> codes -> waveform, in windows for long audio; and the same from the end of a recording.
+"""Prompt -> conditions -> frames -> waveform, in windows for long audio; and the same from the end of a recording.
 
-The language model hears at most `window` frames. Longer sound is made in hops: each one keeps the last window - stride
-frames as its prompt and adds `stride` new ones (AudioCraft's extend_stride; here half a window unless told otherwise).
+Frames are codes or latents, as the model has it. It hears at most `window` of them. Longer sound is made in hops:
+each one keeps the last window - stride frames as its prompt and adds `stride` new ones (AudioCraft's extend_stride;
+here half a window unless told otherwise).
 
     |---------- window ----------|
                  |-- prompt -----|-- stride --|
                               |-- prompt -----|-- stride --|
 
-What an item becomes depends on its own text, seed and lengths alone: text is encoded and codes are decoded one by one,
+What an item becomes depends on its own text, seed and lengths alone: text is encoded and frames are decoded one by one,
 and models/decoding.py keeps the batch out of the codes. Window w of seed s draws from a generator seeded by (s, w).
 """
 
@@ -26,6 +27,8 @@ from audiogen_cli.data import audio
 from audiogen_cli.errors import AudioError, InputError
 from audiogen_cli.hub.catalog import Model
 from audiogen_cli.models.decoding import Sampling, decode
+from audiogen_cli.models.flow_decoding import integrate
+from audiogen_cli.models.lm import LM
 from audiogen_cli.pipelines.candidates import Chosen, best, candidate_seed, count_for
 from audiogen_cli.pipelines.recipe import check_prompt
 
@@ -88,12 +91,11 @@ def choose(
     texts = [prompt for prompt, count in zip(prompts, counts, strict=True) for _ in range(count)]
     num_samples = round(seconds * model.sample_rate)
     num_frames = model.codec.num_frames(num_samples)
-    nothing = torch.empty(len(drawn), model.lm.config.num_codebooks, 0, dtype=torch.int64)
     how = (sampling or model.sampling, stride_seconds, keep_padding)
-    steps = _codes(model, hear(model, texts), nothing, num_frames, drawn, *how)
-    codes = yield from _mapped(steps, lambda done: Progress(done, num_frames, len(drawn)))
+    steps = _frames(model, hear(model, texts), None, num_frames, drawn, *how)
+    frames = yield from _mapped(steps, lambda done: Progress(done, num_frames, len(drawn)))
     chosen = []
-    for prompt, own in zip(prompts, codes.split(counts), strict=True):
+    for prompt, own in zip(prompts, frames.split(counts), strict=True):
         sounds = [waveform[:, :num_samples] for waveform in _sound(model, own)]
         waveform, score = best(model, prompt, sounds)
         waveform = audio.fade(audio.normalize(waveform, model.sample_rate, normalize), model.sample_rate, fade)
@@ -124,16 +126,17 @@ def continue_audio(
         raise AudioError(
             f"the recording to continue lasts {length:.3g} s; give one of at least {MIN_PROMPT_SECONDS} s."
         )
-    prompt = _listen(model, waveform, sample_rate, stride_seconds)  # [1, K, P]
+    prompt = _listen(model, waveform, sample_rate, stride_seconds)  # [1, K or D, P]
     start, new_frames = prompt.shape[2], model.codec.num_frames(round(seconds * model.sample_rate))
     prompt = prompt.expand(len(seeds), -1, -1)
     condition = hear(model, [text] * len(seeds))
     total = start + new_frames
-    steps = _codes(model, condition, prompt, total, seeds, sampling or model.sampling, stride_seconds)
-    codes = yield from _mapped(steps, lambda done: Progress(max(0, done - start), new_frames, len(seeds)))
+    steps = _frames(model, condition, prompt, total, seeds, sampling or model.sampling, stride_seconds)
+    frames = yield from _mapped(steps, lambda done: Progress(max(0, done - start), new_frames, len(seeds)))
     seam, num_samples = start * model.codec.hop_length, round(seconds * sample_rate)
     made = [
-        audio.remix(after(sound, seam, model.sample_rate, sample_rate), len(waveform)) for sound in _sound(model, codes)
+        audio.remix(after(sound, seam, model.sample_rate, sample_rate), len(waveform))
+        for sound in _sound(model, frames)
     ]
     return [joined(waveform, new[:, :num_samples], sample_rate, fade) for new in made]
 
@@ -185,28 +188,45 @@ def _stride(model: Model, stride_seconds: float | None) -> int:
     return min(stride, max(1, window - 1))
 
 
-def _codes(
+def _frames(
     model: Model,
     condition: Condition,
-    codes: Tensor,
+    prompt: Tensor | None,
     num_frames: int,
     seeds: Sequence[int],
     sampling: Sampling,
     stride_seconds: float | None,
     keep_padding: bool = False,
 ) -> Generator[int, None, Tensor]:
-    """codes [B, K, P] (P at most a window - stride) -> [B, K, num_frames], window by window; yields the frames done."""
+    """prompt [B, K or D, P] (P at most a window - stride) -> [B, K or D, num_frames], window by window; yields the
+    frames done."""
+    frames = prompt
     for index, (start, end) in enumerate(windows(num_frames, model.window_frames, _stride(model, stride_seconds))):
-        known = codes[:, :, start:]
+        known = None if frames is None else frames[:, :, start:]
         window_seeds = [window_seed(seed, index) for seed in seeds]
-        prompt = known if known.shape[2] else None
-        length, lanes = end - start, model.card.lanes
-        steps = decode(
-            model.lm, condition, length, window_seeds, sampling, prompt, lanes=lanes, keep_padding=keep_padding
-        )
-        found = yield from _mapped(steps, partial(_frames_done, start, codes.shape[2]))
-        codes = torch.cat([codes, found.cpu()[:, :, known.shape[2] :]], dim=2)
-    return codes
+        steps = _window(model, condition, end - start, window_seeds, sampling, known, keep_padding)
+        there = 0 if frames is None else frames.shape[2]
+        found = yield from _mapped(steps, partial(_frames_done, start, there))
+        frames = found.cpu() if frames is None else torch.cat([frames[:, :, :start], found.cpu()], dim=2)
+    assert frames is not None  # there is always a window
+    return frames
+
+
+def _window(
+    model: Model,
+    condition: Condition,
+    num_frames: int,
+    seeds: Sequence[int],
+    sampling: Sampling,
+    known: Tensor | None,
+    keep_padding: bool,
+) -> Generator[int, None, Tensor]:
+    """What the model makes after `known`, which stays as it is; yields the frames done."""
+    maker = model.maker
+    if isinstance(maker, LM):
+        lanes = model.card.lanes
+        return decode(maker, condition, num_frames, seeds, sampling, known, lanes=lanes, keep_padding=keep_padding)
+    return integrate(maker, condition, num_frames, seeds, sampling, known)
 
 
 def _frames_done(start: int, known: int, done: int) -> int:
@@ -215,22 +235,22 @@ def _frames_done(start: int, known: int, done: int) -> int:
 
 
 @torch.inference_mode()
-def _sound(model: Model, codes: Tensor) -> list[Tensor]:
-    """codes [B, K, T] -> B waveforms [C, T * hop_length], decoded one by one."""
+def _sound(model: Model, frames: Tensor) -> list[Tensor]:
+    """frames [B, K or D, T] -> B waveforms [C, T * hop_length], decoded one by one."""
     device = next(model.codec.parameters()).device
-    return [model.codec.decode(item[None].to(device))[0].float().cpu() for item in codes]
+    return [model.sound(item[None].to(device))[0].float().cpu() for item in frames]
 
 
 @torch.inference_mode()
 def _listen(model: Model, waveform: Tensor, sample_rate: int, stride_seconds: float | None) -> Tensor:
-    """The end of a recording [C, N] as codes [1, K, P]; the last frame ends exactly where the recording ends."""
+    """The end of a recording [C, N] as frames [1, K or D, P]; the last frame ends exactly where the recording ends."""
     codec, room = model.codec, model.window_frames - _stride(model, stride_seconds)
     tail = waveform[:, -round((room / codec.frame_rate + 1) * sample_rate) :]
     tail = audio.resample(audio.remix(tail, codec.channels), sample_rate, codec.sample_rate)
     num_frames = max(1, min(room, tail.shape[1] // codec.hop_length))
     tail = tail[:, -num_frames * codec.hop_length :]
     device = next(codec.parameters()).device
-    return codec.encode(tail[None].to(device), model.lm.config.num_codebooks).cpu()
+    return model.frames(tail[None].to(device)).cpu()
 
 
 def after(waveform: Tensor, seam: int, source_rate: int, target_rate: int) -> Tensor:

@@ -22,6 +22,7 @@ from audiogen_cli.errors import InputError
 from audiogen_cli.hub.codecs import NamedCodec
 from audiogen_cli.metrics.moonshine import SAMPLE_RATE
 from audiogen_cli.metrics.words import Errors, letter_errors, normal, total, word_errors
+from audiogen_cli.models.codec import Codec
 from audiogen_cli.models.decoding import Sampling, finish
 from audiogen_cli.pipelines.listening import round_trip
 from audiogen_cli.pipelines.speak import Request, Speaker
@@ -123,6 +124,11 @@ def choose(
     return list(chosen.values())
 
 
+def _coded(codec: Codec, waveform: Tensor, num_codebooks: int) -> Tensor:
+    """waveform [N] after so many codebooks, [N]."""
+    return round_trip(codec, waveform, lambda sound: codec.encode(sound, num_codebooks), codec.decode)[0]
+
+
 def evaluate(
     listener: Listener,
     recordings: Sequence[Transcribed],
@@ -135,7 +141,7 @@ def evaluate(
     sources: list[tuple[str, Callable[[int], Made]]] = [("recordings", lambda index: Made(waves[index]))]
     if codec is not None:
         sources += [
-            (_codec_row(codec, count), lambda index, count=count: Made(round_trip(codec.codec, waves[index], count)[0]))  # type: ignore[misc]
+            (_codec_row(codec, count), lambda index, count=count: Made(_coded(codec.codec, waves[index], count)))  # type: ignore[misc]
             for count in counts
         ]
     if voice is not None:

@@ -57,13 +57,13 @@ class Progress(NamedTuple):
 
 class Take(NamedTuple):
     """A recording at 16 kHz: as it is [N], as a training example [M], and (where asked) that after the codec [M], whose
-    codes were [K, T]."""
+    frames were [K or D, T]."""
 
     recording: Recording
     waveform: Tensor
     example: Tensor
     coded: Tensor | None = None
-    codes: Tensor | None = None
+    frames: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,8 @@ class Setup:
         return Take(recording, waveform, example, *(self.coded(example) if coded else ()))
 
     def coded(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
-        """waveform [N] after as many codebooks as the language model has, and its codes [K, T]."""
-        return round_trip(self.model.codec, waveform, self.model.lm.config.num_codebooks)
+        """waveform [N] after the frames that the model makes, and these [K or D, T]."""
+        return round_trip(self.model.codec, waveform, self.model.frames, self.model.sound)
 
 
 def read_rows(path: Path, columns: Sequence[str], make: Callable[..., T]) -> list[T]:
@@ -158,13 +158,16 @@ def example_config(seconds: float) -> SegmentConfig:
 
 
 @torch.inference_mode()
-def round_trip(codec: Codec, waveform: Tensor, num_codebooks: int) -> tuple[Tensor, Tensor]:
-    """waveform [N] at 16 kHz -> the decoded waveform [N] at 16 kHz, and the codes [K, T]."""
+def round_trip(
+    codec: Codec, waveform: Tensor, encode: Callable[[Tensor], Tensor], decode: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor]:
+    """waveform [N] at 16 kHz -> the decoded waveform [N] at 16 kHz, and its frames [K or D, T]. encode, decode: of the
+    codec, [B, C, N] -> frames -> [B, C, N']."""
     device = next(codec.parameters()).device
     at_rate = audio.remix(audio.resample(waveform[None], SAMPLE_RATE, codec.sample_rate), codec.channels)
-    codes = codec.encode(at_rate[None].to(device), num_codebooks)
-    decoded = codec.decode(codes)[0, :, : at_rate.shape[1]].float().cpu()
-    return mono(decoded, codec.sample_rate)[: len(waveform)], codes[0].cpu()
+    frames = encode(at_rate[None].to(device))
+    decoded = decode(frames)[0, :, : at_rate.shape[1]].float().cpu()
+    return mono(decoded, codec.sample_rate)[: len(waveform)], frames[0].cpu()
 
 
 def mono(waveform: Tensor, sample_rate: int) -> Tensor:

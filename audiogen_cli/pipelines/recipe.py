@@ -22,6 +22,7 @@ MAX_PROMPT = 1_000  # characters
 MIN_SECONDS, MAX_SECONDS = 0.1, 600.0
 MAX_SEED = 2**32 - 1
 MAX_CANDIDATES = 64
+MAX_STEPS = 1_000
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Recipe:
     """prompt: "" is none. seconds: of new sound. extend_stride: the new seconds of a hop beyond the model's window,
     None is half of that. source, source_hash: the name and content of the recording that was continued, or whose voice
     speaks; transcript: what that says. tries: how often speech was tried at most; trouble: what is wrong with it.
-    candidates: how many sounds this one is the best of."""
+    candidates: how many sounds this one is the best of. steps: of a flow, from noise to sound."""
 
     kind: Kind
     prompt: str
@@ -55,6 +56,7 @@ class Recipe:
     tries: int | None = None
     trouble: str | None = None
     candidates: int = 1
+    steps: int | None = None
 
     def __post_init__(self) -> None:
         check_prompt(self.prompt, empty=True)
@@ -64,6 +66,8 @@ class Recipe:
             raise ValueError(f"the seed must lie between 0 and {MAX_SEED}, not {self.seed}.")
         if not 1 <= self.candidates <= MAX_CANDIDATES:
             raise ValueError(f"the candidates must number between 1 and {MAX_CANDIDATES}, not {self.candidates}.")
+        if self.steps is not None and not 1 <= self.steps <= MAX_STEPS:
+            raise ValueError(f"the steps must number between 1 and {MAX_STEPS}, not {self.steps}.")
         if self.extend_stride is not None and not 0 < self.extend_stride <= MAX_SECONDS:
             raise ValueError(f"the stride must lie above 0 and up to {MAX_SECONDS:g} s, not {self.extend_stride:g}.")
         if not all(math.isfinite(value) for value in (self.guidance, self.temperature, self.top_p, self.fade)):

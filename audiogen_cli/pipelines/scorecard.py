@@ -125,10 +125,13 @@ def _cleanliness(rows: Sequence[Cleanliness]) -> Iterator[str]:
 def _codec(codec: CodecReport | None) -> Iterator[str]:
     if codec is None:
         return
+    rate = "without quantization" if codec.kbps is None else f"at {codec.kbps:g} kbps"
     yield (
-        f"Codec at {codec.kbps:g} kbps on {codec.clips} held-out recordings as examples ({codec.seconds:.0f} s): "
+        f"Codec {rate} on {codec.clips} held-out recordings as examples ({codec.seconds:.0f} s): "
         f"SI-SNR {codec.si_snr_db:.2f} dB, mel distance {codec.mel_distance:.3f}."
     )
+    if not codec.used:
+        return
     yield ""
     usage = enumerate(zip(codec.used, codec.perplexity, strict=True), start=1)
     rows = [[str(index), f"{used:.1%}", f"{perplexity:.0f}"] for index, (used, perplexity) in usage]

@@ -72,6 +72,23 @@ def test_like_makes_the_same_bytes(audiolm: Run, arguments: tuple[object, ...]) 
     assert Path(f"again-{name}").read_bytes() == Path(str(name)).read_bytes()
 
 
+def test_a_flow_has_steps_and_neither_top_k_nor_top_p(audiolm: Run, refused: Refused, flow_model: Path) -> None:
+    rain = ("generate", "rain", "--seconds", 0.5, "--seed", 3, "--model", flow_model)
+    assert audiolm(*rain, "-o", "own.wav").exit_code == 0
+    assert audiolm(*rain, "-o", "five.wav", "--steps", 5).exit_code == 0
+    for name, steps in (("own.wav", 3), ("five.wav", 5)):
+        recipe = from_comment(audio.info(name).comment)
+        assert recipe is not None and (recipe.steps, recipe.top_k, recipe.top_p) == (steps, 0, 0.0)
+        assert audiolm("generate", "--like", name, "-o", f"again-{name}", "--model", flow_model).exit_code == 0
+        assert Path(f"again-{name}").read_bytes() == Path(name).read_bytes()
+    assert not torch.equal(audio.read("own.wav").waveform, audio.read("five.wav").waveform)
+    assert "--top-k means nothing to flowing" in refused(*rain, "--top-k", 3, "-o", "x.wav", exit_code=2)
+    assert "--top-p means nothing to flowing" in refused(*rain, "--top-p", 0.5, "-o", "x.wav", exit_code=2)
+    assert "--steps means nothing to tiny" in refused("generate", "rain", "--steps", 3, "-o", "x.wav", exit_code=2)
+    more = audiolm("continue", "own.wav", "--seconds", 0.4, "--model", flow_model, "--steps", 2, "-o", "more.wav")
+    assert more.exit_code == 0, more.output
+
+
 def test_every_parameter_is_in_the_file(audiolm: Run, tiny_model: Path) -> None:
     audiolm("generate", "rain", "--seed", 3, "--seconds", 0.5, "--guidance", 1.5, "--top-p", 0.5, "-o", "rain.flac")
     recipe = from_comment(audio.info("rain.flac").comment)

@@ -75,6 +75,21 @@ workers = 0
 """
 
 
+FLOW_RECIPE = """
+[model]
+dim = 16
+num_layers = 1
+num_heads = 2
+window_seconds = 0.4
+[training]
+samples = ["rain"]
+[loop]
+steps = 2
+batch_size = 2
+workers = 0
+"""
+
+
 ENTROPY_RECIPE = """
 [model]
 dim = 8
@@ -179,6 +194,23 @@ def test_a_mel_codec_and_a_language_model_of_its_codes(
     result = audiolm("generate", "rain", "--seconds", "0.9", "--model", "l/model", "-o", "out.wav", "--seed", "1")
     assert result.exit_code == 0, result.output
     assert audio.info("out.wav").seconds == pytest.approx(0.9)
+
+
+def test_a_flow_of_a_codecs_latents(audiolm: Callable[..., Result], sounds: Path, tiny_model: Path) -> None:
+    Path("flow.toml").write_text(FLOW_RECIPE)
+    parts = ("--text", tiny_model / "text", "--codec", tiny_model / "codec")
+    result = audiolm("train", "flow", "--data", sounds, "-o", "f", "--recipe", "flow.toml", *parts)
+    assert result.exit_code == 0, result.output
+    assert result.stdout == "f/model\n" and "step 2: valid loss" in result.stderr
+    made = ("generate", "rain", "--seconds", "0.9", "--model", "f/model", "--seed", "1")
+    result = audiolm(*made, "-o", "out.wav")
+    assert result.exit_code == 0, result.output
+    assert audio.info("out.wav").seconds == pytest.approx(0.9)
+    again = ("train", "flow", "--data", sounds, "--recipe", "flow.toml", *parts)
+    more = audiolm(*again, "-o", "g", "--start", "f/model/flow")
+    assert more.exit_code == 0, more.output
+    other = audiolm(*again, "-o", "h", "--start", tiny_model / "lm")
+    assert other.exit_code == 4 and "kind 'lm'" in other.stderr
 
 
 def test_a_scorer_beside_a_model_chooses_among_candidates(

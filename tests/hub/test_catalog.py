@@ -109,6 +109,23 @@ def test_a_language_model_of_another_codec_is_refused(copy: Path) -> None:
         catalog.load(copy)
 
 
+def test_a_flow_stands_in_the_place_of_a_language_model(flow_model: Path, tiny_model: Path, tmp_path: Path) -> None:
+    model = catalog.load(flow_model)
+    assert (model.name, model.window_frames, model.sampling.steps) == ("flowing", 50, 3)
+    assert not model.maker.training and catalog.find(flow_model).flows and not catalog.find(tiny_model).flows
+    with pytest.raises(ModelError, match="no language model but a flow"):
+        _ = model.lm
+    other = tmp_path / "other"
+    shutil.copytree(flow_model, other)
+    edit(other / "flow" / "config.json", lambda header: header["config"].update(codec_fingerprint="0123456789ab"))
+    assert catalog.find(other).hash != model.hash
+    with pytest.raises(ModelError, match="the flow speaks the latents of codec 0123456789ab"):
+        catalog.load(other)
+    shutil.rmtree(other / "text")
+    with pytest.raises(ModelError, match="no folder text"):
+        catalog.find(other)
+
+
 def test_a_text_encoder_of_another_width_is_refused(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from audiogen_cli.conditioners.text import T5Conditioner
 

@@ -12,12 +12,11 @@ import torch
 from audiogen_cli.errors import ModelError, OutputError
 from audiogen_cli.hub import catalog
 from audiogen_cli.hub.convert import convert
+from audiogen_cli.models.decoding import Sampling, finish
+from audiogen_cli.pipelines.generate import generate
 
 
 def test_converted_models_say_the_same(fixture: Any, tmp_path: Path) -> None:
-    from audiogen_cli.models.decoding import Sampling, finish
-    from audiogen_cli.pipelines.generate import generate
-
     model = catalog.load(fixture.meta["repo"])
     convert(fixture.meta["repo"], tmp_path / "ours")
     again = catalog.load(tmp_path / "ours")
@@ -42,6 +41,12 @@ def test_stereo_and_half_precision_survive_conversion(
     assert again.codec.fingerprint() == model.codec.fingerprint()
     count = sum(tensor.numel() for tensor in again.lm.parameters())
     assert (tmp_path / "ours" / "lm" / "model.safetensors").stat().st_size < 2.5 * count + 10_000
+
+
+def test_a_flow_is_converted_too(flow_model: Path, tmp_path: Path) -> None:
+    convert(str(flow_model), tmp_path / "ours")
+    sounds = [finish(generate(catalog.load(f), ["rain"], 0.4, [0])) for f in (flow_model, tmp_path / "ours")]
+    assert torch.equal(sounds[0][0], sounds[1][0])
 
 
 def test_what_is_there_is_kept_until_all_is_written(tiny_model: Path, tmp_path: Path) -> None:

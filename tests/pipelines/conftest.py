@@ -80,9 +80,9 @@ def asked(monkeypatch: pytest.MonkeyPatch, sounding: Callable[..., Tensor]) -> S
         return [sounding(*energies, seconds=seconds)[None] for energies in heard]
 
     monkeypatch.setattr(listening, "generate", generate)
-    lm = SimpleNamespace(config=SimpleNamespace(num_codebooks=1))
+    codec = NoCodec()
     about = {"name": "tiny", "hash": "0", "sample_rate": RATE, "card": SimpleNamespace(candidates=1)}
-    model = SimpleNamespace(**about, codec=NoCodec(), lm=lm, sampling=Sampling())
+    model = SimpleNamespace(**about, codec=codec, frames=codec.encode, sound=codec.decode, sampling=Sampling())
     return Setup(model, Oracle(), num_seeds=2, seconds=1.0, sampling=Sampling())  # type: ignore[arg-type]
 
 

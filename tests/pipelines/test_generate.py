@@ -14,6 +14,8 @@ from audiogen_cli.errors import AudioError, InputError
 from audiogen_cli.hub import catalog
 from audiogen_cli.hub.catalog import Model
 from audiogen_cli.models.decoding import decode, finish
+from audiogen_cli.models.flow import Flow
+from audiogen_cli.models.flow_decoding import integrate
 from audiogen_cli.pipelines import generate as pipeline
 from audiogen_cli.pipelines.generate import continue_audio, generate, joined, window_seed, windows
 
@@ -155,6 +157,52 @@ def test_continuations_do_not_depend_on_their_batch(model: Model) -> None:
     together = finish(continue_audio(model, recording, 8000, "rain", 0.5, [1, 2, 3]))
     [alone] = finish(continue_audio(model, recording, 8000, "rain", 0.5, [3]))
     assert torch.equal(together[2], alone)
+
+
+@pytest.fixture(scope="module")
+def flowing(flow_model: Path) -> Model:
+    return catalog.load(flow_model)
+
+
+def test_a_flow_makes_latents_and_the_codec_their_sound(flowing: Model) -> None:
+    [waveform] = finish(generate(flowing, ["rain"], 0.5, [3], **RAW))
+    assert isinstance(flowing.maker, Flow)
+    latents = finish(integrate(flowing.maker, flowing.text(["rain"]), 25, [window_seed(3, 0)], flowing.sampling))
+    with torch.inference_mode():
+        assert torch.equal(waveform, flowing.codec.sound_of(latents)[0])
+
+
+def test_sounds_of_a_flow_are_as_long_as_asked_and_do_not_depend_on_their_batch(flowing: Model) -> None:
+    prompts = ["rain", "a dog barking in the rain", None]
+    together = finish(generate(flowing, prompts, 2.51, [1, 2, 3]))
+    for prompt, seed, waveform in zip(prompts, [1, 2, 3], together, strict=True):
+        [alone] = finish(generate(flowing, [prompt], 2.51, [seed]))
+        assert torch.equal(alone, waveform) and waveform.shape == (1, 20_080)
+
+
+def test_a_flow_goes_on_from_the_recordings_latents(flowing: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompts: list[torch.Tensor | None] = []
+
+    def recorded(flow: Any, condition: Any, frames: int, seeds: Any, sampling: Any, prompt: Any) -> Any:
+        prompts.append(prompt)
+        return (yield from integrate(flow, condition, frames, seeds, sampling, prompt))
+
+    monkeypatch.setattr(pipeline, "integrate", recorded)
+    recording = _noise(1.23, 8000)
+    [waveform] = finish(continue_audio(flowing, recording, 8000, "rain", 0.8, [1]))
+    assert torch.equal(waveform[:, : recording.shape[1]], recording)
+    assert waveform.shape == (1, recording.shape[1] + 6_400)
+    first, second = prompts
+    assert first is not None and second is not None
+    with torch.inference_mode():
+        assert torch.equal(first, flowing.codec.latents(recording[None, :, -25 * 160 :]))
+    assert second.shape[2] == 25
+
+
+def test_progress_of_a_flow_goes_from_the_start_to_the_end(flowing: Model) -> None:
+    for steps, total in ((generate(flowing, ["rain", "dog"], 2.0, [1, 2]), 100), (_continued(flowing, 1.0), 50)):
+        done = [step.done_frames for step in steps]
+        assert done == sorted(done) and done[-1] == total
 
 
 def test_too_short_a_recording_is_refused(model: Model) -> None:

@@ -76,7 +76,7 @@ def test_a_recording_goes_through_the_codec_where_asked(asked, tmp_path):
     for coded in (True, False):
         take = asked.take(Recording(tmp_path / "a.wav", "a dog", True), coded)
         assert len(take.waveform) == 1_600 and len(take.example) == 16_000
-        assert (take.coded is not None) == (take.codes is not None) == coded
+        assert (take.coded is not None) == (take.frames is not None) == coded
 
 
 def test_nothing_has_neither_share_nor_mean():

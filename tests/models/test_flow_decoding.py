@@ -1,0 +1,88 @@
+"""From noise to sound, with a flow whose way is known and with a random one."""
+
+import pytest
+import torch
+
+from audiogen_cli.conditioners.base import Condition
+from audiogen_cli.errors import InputError
+from audiogen_cli.models.decoding import Sampling, finish
+from audiogen_cli.models.flow import Flow, FlowConfig
+from audiogen_cli.models.flow_decoding import integrate
+
+T, D, TEXT = 9, 6, 12
+
+
+@pytest.fixture
+def flow() -> Flow:
+    torch.manual_seed(0)
+    made = Flow(FlowConfig(D, 16, 2, 2, condition_dim=TEXT)).eval()
+    for parameter in made.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    made.fit(torch.randn(200, D) * torch.arange(1, D + 1) + 3.0)
+    return made
+
+
+def texts(*lengths: int) -> Condition:
+    embedding = torch.randn(len(lengths), max(*lengths, 1), TEXT, generator=torch.Generator().manual_seed(1))
+    return Condition(embedding, torch.arange(embedding.shape[1]) < torch.tensor(lengths)[:, None])
+
+
+def made(
+    flow: Flow, condition: Condition, seeds: list[int], prompt: torch.Tensor | None = None, **more
+) -> torch.Tensor:
+    return finish(integrate(flow, condition, T, seeds, Sampling(**{"steps": 4, **more}), prompt))
+
+
+def test_a_straight_way_is_gone_to_its_end_in_any_number_of_steps(flow: Flow, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = torch.randn(1, T, D)
+
+    def velocity(frames, time, condition, known=None, memory=None):
+        return (target - frames) / (1 - time)[:, None, None]
+
+    monkeypatch.setattr(flow, "forward", velocity)
+    for steps in (1, 5, 32):
+        found = made(flow, texts(3), [0], guidance=1.0, steps=steps)
+        torch.testing.assert_close(found, flow.coloured(target), atol=1e-4, rtol=1e-4)
+
+
+def test_an_item_is_the_same_alone_and_in_any_batch(flow: Flow) -> None:
+    condition, prompt = texts(3, 5, 3), torch.randn(3, D, 4)
+    for own in (None, prompt):
+        together = made(flow, condition, [4, 5, 6], own)
+        for row in range(3):
+            longer = Condition(
+                torch.nn.functional.pad(condition.embedding[row : row + 1], (0, 0, 0, 20)),
+                torch.nn.functional.pad(condition.mask[row : row + 1], (0, 20)),
+            )
+            alone = made(flow, longer, [4 + row], None if own is None else own[row : row + 1])
+            assert torch.equal(alone[0], together[row])
+
+
+def test_seed_text_guidance_temperature_and_steps_matter(flow: Flow) -> None:
+    condition = texts(3)
+    plain = made(flow, condition, [0])
+    assert torch.equal(plain, made(flow, condition, [0]))
+    others = [made(flow, condition, [1]), made(flow, texts(5), [0])]
+    others += [made(flow, condition, [0], **how) for how in ({"guidance": 1.0}, {"temperature": 0.5}, {"steps": 5})]
+    assert all((other - plain).abs().max() > 1e-3 for other in others)
+
+
+def test_guidance_of_one_hears_the_text_and_of_none_hears_nothing(flow: Flow) -> None:
+    assert torch.equal(made(flow, texts(3), [0], guidance=0.0), made(flow, texts(5), [0], guidance=0.0))
+    unguided = made(flow, texts(3).null(), [0], guidance=1.0)
+    torch.testing.assert_close(made(flow, texts(3), [0], guidance=0.0), unguided, atol=1e-4, rtol=1e-4)
+
+
+def test_a_prompt_stays_and_is_heard(flow: Flow) -> None:
+    prompt = torch.randn(1, D, 4) * 5
+    found, other = made(flow, texts(3), [0], prompt), made(flow, texts(3), [0], prompt + 1)
+    assert torch.equal(found[:, :, :4], prompt)
+    assert (found - other)[:, :, 4:].abs().max() > 1e-3
+    assert torch.equal(made(flow, texts(3), [0], torch.randn(1, D, T))[:, :, :0], found[:, :, :0])
+    with pytest.raises(InputError, match="more than the 9 asked for"):
+        made(flow, texts(3), [0], torch.randn(1, D, T + 1))
+
+
+def test_progress_goes_from_the_first_step_to_all_frames(flow: Flow) -> None:
+    steps = list(integrate(flow, texts(3, 4), T, [0, 1], Sampling(steps=5)))
+    assert len(steps) == 10 and steps == sorted(steps) and steps[-1] == T

@@ -1,0 +1,123 @@
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from audiogen_cli.conditioners.text import T5Conditioner
+from audiogen_cli.config import to_dict
+from audiogen_cli.data.manifest import Clip
+from audiogen_cli.data.recordings import Recordings
+from audiogen_cli.hub import catalog, checkpoint
+from audiogen_cli.models.codec import Codec
+from audiogen_cli.models.flow import FlowConfig
+from audiogen_cli.training.data import Subset, TrainingData
+from audiogen_cli.training.flow import FlowRecipe, FlowTask, FlowTrainingConfig, example_sources, fitted
+from audiogen_cli.training.loop import LoopConfig, train
+
+MODEL = FlowConfig(dim=16, num_layers=1, num_heads=2, window_seconds=0.5)
+LOOP = LoopConfig(
+    steps=6,
+    batch_size=2,
+    learning_rate=1e-3,
+    warmup_steps=1,
+    evaluate_every=6,
+    save_every=3,
+    precision="fp32",
+    workers=0,
+)
+RECIPE = FlowRecipe(MODEL, FlowTrainingConfig(samples=("dog barking", "rain")), loop=LOOP)
+
+
+def subset(captions: tuple[str, ...]) -> Subset:
+    generator = torch.Generator().manual_seed(0)
+    sounds = [torch.randint(-9_000, 9_000, (1, 6_000), generator=generator).to(torch.int16) for _ in captions]
+    return Subset([Clip(f"{c}.wav", c, 0.75, "test") for c in captions], Recordings(sounds))
+
+
+def task(tiny_model: Path, recipe: FlowRecipe = RECIPE) -> FlowTask:
+    torch.manual_seed(0)
+    codec: Codec = checkpoint.load(tiny_model / "codec")  # type: ignore[assignment]
+    text = T5Conditioner.load(tiny_model / "text")
+    recipe = fitted(recipe, codec, text)
+    sources = example_sources(recipe, codec, TrainingData(subset(("a dog barking", "rain")), subset(("a bell",))))
+    folders = {part: tiny_model / part for part in ("codec", "text")}
+    return FlowTask(recipe, codec, text, *sources, {"data": "noise"}, None, folders)
+
+
+def run(tiny_model: Path, folder: Path, recipe: FlowRecipe = RECIPE, resume: bool = False) -> list[dict[str, float]]:
+    made = task(tiny_model, recipe)
+    reports = train(made, recipe.loop, folder, to_dict(recipe), resume)
+    return [dict(report.metrics) for report in reports if report.kind != "save"]
+
+
+def test_training_leaves_a_whole_model_that_generates(tiny_model: Path, tmp_path: Path) -> None:
+    metrics = run(tiny_model, tmp_path)
+    assert 1.0 < metrics[0]["loss"] < 4.0  # the variance of noise, and of latents made as wide
+    assert {"valid_loss", "valid_loss_without_text"} <= metrics[-1].keys()
+    assert len(list((tmp_path / "samples/step-00000006").glob("*.wav"))) == 2
+    model = catalog.load(tmp_path / "model")
+    assert model.maker.config.codec_fingerprint == model.codec.fingerprint()
+    assert model.maker.config.latent_dim == 8
+
+
+def test_killed_and_resumed_it_continues_the_loss_curve(tiny_model: Path, tmp_path: Path) -> None:
+    constant = dataclasses.replace(RECIPE, loop=dataclasses.replace(LOOP, schedule="constant"))
+    short = dataclasses.replace(constant, loop=dataclasses.replace(constant.loop, steps=3))
+    whole = [m["loss"] for m in run(tiny_model, tmp_path / "whole", constant) if "loss" in m]
+    first = [m["loss"] for m in run(tiny_model, tmp_path / "cut", short) if "loss" in m]
+    second = [m["loss"] for m in run(tiny_model, tmp_path / "cut", constant, resume=True) if "loss" in m]
+    assert first + second == whole
+
+
+def test_accumulation_changes_memory_and_not_the_loss(tiny_model: Path, tmp_path: Path) -> None:
+    recipe = dataclasses.replace(RECIPE, training=dataclasses.replace(RECIPE.training, known=0.0))
+    split = dataclasses.replace(recipe, loop=dataclasses.replace(LOOP, accumulate=2))
+    whole, parts = run(tiny_model, tmp_path / "a", recipe), run(tiny_model, tmp_path / "b", split)
+    for one, two in zip(whole[:6], parts[:6], strict=True):
+        assert one["loss"] == pytest.approx(two["loss"], abs=1e-4)
+
+
+def test_a_loss_on_one_batch_falls_when_it_is_learned(tiny_model: Path, tmp_path: Path) -> None:
+    loop = dataclasses.replace(LOOP, steps=80, learning_rate=1e-2, evaluate_every=80, save_every=80)
+    made = task(tiny_model, dataclasses.replace(RECIPE, loop=loop))
+    batch = made.batch(0)
+    made.batch = lambda step: batch  # type: ignore[method-assign]
+    losses = [r.metrics["loss"] for r in train(made, loop, tmp_path, {}) if r.kind == "step"]
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_a_batch_is_a_function_of_its_step(tiny_model: Path) -> None:
+    one, two = task(tiny_model).batch(4), task(tiny_model).batch(4)
+    for name in ("latents", "noise", "time", "known"):
+        assert torch.equal(getattr(one, name), getattr(two, name))
+    other = task(tiny_model).batch(5)
+    assert not torch.equal(one.latents, other.latents) and not torch.equal(one.noise, other.noise)
+
+
+def test_texts_are_dropped_and_beginnings_known_in_the_shares_asked_for(tiny_model: Path) -> None:
+    training = dataclasses.replace(RECIPE.training, condition_dropout=0.5, known=0.5)
+    made = task(tiny_model, dataclasses.replace(RECIPE, training=training))
+    batches = [made.batch(step) for step in range(60)]
+    heard = torch.cat([batch.condition.mask.any(1) for batch in batches])
+    known = torch.cat([batch.known for batch in batches])
+    assert 0.35 < 1 - heard.float().mean() < 0.65
+    assert 0.35 < known.any(1).float().mean() < 0.65
+    assert (known.float().diff(dim=1) <= 0).all() and known.sum(1).max() <= 0.75 * known.shape[1] + 1
+
+
+def test_an_example_comes_back_with_other_noise(tiny_model: Path) -> None:
+    loop = dataclasses.replace(LOOP, batch_size=4)
+    training = dataclasses.replace(RECIPE.training, repeats=2)
+    made = task(tiny_model, dataclasses.replace(RECIPE, loop=loop, training=training))
+    first, again = made.batch(25), made.batch(0)
+    assert torch.equal(first.latents[:2], again.latents[2:]) and not torch.equal(first.noise[:2], again.noise[2:])
+
+
+def test_the_latents_are_whitened_as_asked(tiny_model: Path) -> None:
+    for evenness in (0.0, 1.0):
+        training = dataclasses.replace(RECIPE.training, evenness=evenness)
+        made = task(tiny_model, dataclasses.replace(RECIPE, training=training))
+        frames = torch.cat([made.flow.whitened(made.train(step).latents) for step in range(4)]).flatten(0, 1)
+        variances = torch.linalg.eigvalsh(torch.cov(frames.T))
+        assert (variances[-1] < 1.1 * variances[0]) == (evenness == 1.0)
