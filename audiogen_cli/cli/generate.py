@@ -74,9 +74,9 @@ def generate(
     if text and len(text) == 1 and _is_recording(text[0]):
         if candidates is not None:
             raise InputError("candidates are told apart by the text they answer; leave out --candidates.")
-        drawn = (guidance, temperature, top_k, top_p, steps, extend_stride)
-        how = (output, file_format, bit_depth, fade, spectrogram, as_json, force, model, device, dtype)
-        continue_(ctx, Path(text[0]), "", like, seconds, variations, seed, *drawn, *how)
+        rest = (output, file_format, bit_depth, fade, spectrogram, as_json, force, model, device, dtype)
+        how = (guidance, temperature, top_k, top_p, steps, extend_stride, *rest)
+        continue_(ctx, Path(text[0]), "", like, seconds, variations, seed, *how)
         return
     run = Run(device, dtype, force, spectrogram, as_json, resume=prompts is not None)
     if like is not None:
