@@ -93,6 +93,14 @@ def flow_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return folder
 
 
+@pytest.fixture(scope="session")
+def painted_model(tiny_model: Path, flow_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model with a flow that paints over what the language model draws."""
+    folder = shutil.copytree(tiny_model, tmp_path_factory.mktemp("models") / "painted")
+    shutil.copytree(flow_model / "flow", folder / "flow")
+    return folder
+
+
 def build_model(folder: Path) -> Path:
     from audiogen_cli.hub import checkpoint
     from audiogen_cli.models.spectral import SpectralCodec, SpectralConfig

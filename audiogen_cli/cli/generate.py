@@ -211,7 +211,8 @@ def common_settings(
         other = "speak" if entry.speaks else "generate"
         raise ModelError(f"{entry.card.name} is not made for this; use `audiolm {other}`, or name another model.")
     own = dataclasses.asdict(entry.card.sampling) | {"extend_stride": entry.card.extend_stride}
-    without = {"top_k": 0, "top_p": 0.0} if entry.flows else {"steps": None}
+    without: dict[str, Any] = {} if entry.draws else {"top_k": 0, "top_p": 0.0}
+    without |= {} if entry.flows else {"steps": None}
     for name in without:
         if getattr(chosen, name) is not None:
             raise InputError(f"--{name.replace('_', '-')} means nothing to {entry.card.name}; leave it out.")

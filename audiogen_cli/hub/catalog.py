@@ -2,7 +2,8 @@
 
     folder/model.json                  what a person needs to know, and the sampling it sounds best with (ModelCard)
     folder/codec, folder/lm            checkpoints (hub/checkpoint.py)
-    folder/flow                        in place of lm: a flow of the codec's latents (models/flow.py)
+    folder/flow                        in place of lm, or beside it to paint over what it draws: a flow of the codec's
+                                       latents (models/flow.py)
     folder/text                        the text encoder (conditioners/text.py)
     folder/clap                        if it is there: the scorer that chooses among candidates, a checkpoint
 
@@ -89,9 +90,14 @@ class Entry:
         return self.layout is None and _parts_of(self.folder) == SPEAKING_PARTS
 
     @property
+    def draws(self) -> bool:
+        """Whether it draws codes with a language model."""
+        return self.layout is not None or _parts_of(self.folder) != FLOW_PARTS
+
+    @property
     def flows(self) -> bool:
-        """Whether it makes latents with a flow, and not codes with a language model."""
-        return self.layout is None and _parts_of(self.folder) == FLOW_PARTS
+        """Whether it has a flow, alone or beside a language model."""
+        return self.layout is None and (self.folder / "flow").is_dir()
 
     @property
     def scored(self) -> bool:
@@ -107,7 +113,7 @@ class Entry:
         if self.layout is not None:
             return self._foreign_hash(decisive)
         digest = hashlib.sha256(json.dumps(decisive).encode())
-        parts = {*_parts_of(self.folder), "text"} | ({"drafts", "fine"} if self.staged else {SCORER})
+        parts = {*_parts_of(self.folder), "text"} | ({"drafts", "fine"} if self.staged else {SCORER, "flow"})
         for path in sorted(path for part in parts for path in (self.folder / part).rglob("*") if path.is_file()):
             digest.update(path.relative_to(self.folder).as_posix().encode() + b"\0")
             with open(path, "rb") as file:
@@ -125,7 +131,8 @@ class Entry:
 @dataclass(frozen=True)
 class Model:
     """A loaded model. `text` stays on the CPU in float32, `codec` in float32; a language model has the dtype asked for,
-    a flow float32. What either makes are frames: codes [B, K, T], or latents [B, D, T]."""
+    a flow float32. What either makes are frames: codes [B, K, T], or latents [B, D, T]. painter: a flow that paints
+    over the codes of a language model."""
 
     name: str
     folder: Path
@@ -135,6 +142,7 @@ class Model:
     maker: LM | Flow
     text: T5Conditioner
     scored: bool = False
+    painter: Flow | None = None
 
     @property
     def lm(self) -> LM:
@@ -278,10 +286,16 @@ def load(
 
 def load_as(entry: Entry, place: str, dtype: torch.dtype | None, padding: Padding = "audiocraft") -> Model:
     """`load` with everything resolved; a dtype of None keeps the language model's own."""
+    from audiogen_cli.hub import checkpoint
+
     codec, maker, text = _parts(entry, place, dtype, padding)
     parts = (codec.to(place), maker.to(place), text)
-    model = Model(entry.card.name, entry.folder, entry.hash, entry.card, *parts, scored=entry.scored)
-    _check_fit(model)
+    painter: Any = None
+    if entry.flows and entry.draws:
+        painter = checkpoint.load(entry.folder / "flow", place, expect=("flow",))
+    model = Model(entry.card.name, entry.folder, entry.hash, entry.card, *parts, entry.scored, painter)
+    for part in (maker, painter):
+        _check_fit(model, part)
     return model
 
 
@@ -376,10 +390,10 @@ def _parts(entry: Entry, place: str, dtype: torch.dtype | None, padding: Padding
         return foreign.load(folder, entry.layout, entry.text or folder, entry.codec or folder, dtype, padding)
     codec: Any = checkpoint.load(entry.folder / "codec", place, expect=checkpoint.CODECS)
     maker: Any
-    if (entry.folder / "flow").is_dir():
-        maker = checkpoint.load(entry.folder / "flow", place, expect=("flow",))
-    else:
+    if entry.draws:
         maker = checkpoint.load(entry.folder / "lm", place, expect=("lm",), dtype=dtype)
+    else:
+        maker = checkpoint.load(entry.folder / "flow", place, expect=("flow",))
     return foreign.Parts(codec, maker, T5Conditioner.load(entry.folder / "text", "cpu"))
 
 
@@ -391,7 +405,7 @@ def _parts_of(folder: Path) -> tuple[str, ...]:
     """The parts that a folder of ours has, or should have."""
     if (folder / "valle").is_dir():
         return SPEAKING_PARTS
-    if (folder / "flow").is_dir():
+    if (folder / "flow").is_dir() and not (folder / "lm").is_dir():
         return FLOW_PARTS
     if _is_staged(folder):
         return STAGED_PARTS
@@ -417,19 +431,23 @@ def _entry(folder: Path) -> Entry:
     return entry
 
 
-def _check_fit(model: Model) -> None:
+def _check_fit(model: Model, part: LM | Flow | None) -> None:
     from audiogen_cli.models.lm import LM
 
-    config = model.maker.config
+    if part is None:
+        return
+    config = part.config
     made_for, is_there = config.codec_fingerprint, model.codec.fingerprint()
-    name, frames = ("language model", "codes") if isinstance(model.maker, LM) else ("flow", "latents")
+    name, frames = ("language model", "codes") if isinstance(part, LM) else ("flow", "latents")
     if made_for != is_there:
         raise ModelError(
             f"{model.folder}: the {name} speaks the {frames} of codec {made_for or 'unknown'}, but the codec "
             f"there is {is_there}; put the codec beside it that it was trained with."
         )
-    if isinstance(model.maker, LM):
-        _check_codes(model, model.maker)
+    if isinstance(part, LM) and (
+        part.config.num_codebooks > model.codec.num_codebooks or part.config.codebook_size != model.codec.codebook_size
+    ):
+        raise ModelError(f"{model.folder}: the language model has more codes than its codec; fetch the model again.")
     if abs(config.frame_rate - model.codec.frame_rate) > 1e-3:
         raise ModelError(
             f"{model.folder}: the {name} makes {config.frame_rate:g} frames a second, its codec "
@@ -440,8 +458,3 @@ def _check_fit(model: Model) -> None:
             f"{model.folder}: the {name} wants text vectors of width {config.condition_dim}, its text encoder "
             f"makes {model.text.dim}; put the encoder there that it was trained with."
         )
-
-
-def _check_codes(model: Model, lm: LM) -> None:
-    if lm.config.num_codebooks > model.codec.num_codebooks or lm.config.codebook_size != model.codec.codebook_size:
-        raise ModelError(f"{model.folder}: the language model has more codes than its codec; fetch the model again.")

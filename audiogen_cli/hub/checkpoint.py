@@ -88,15 +88,17 @@ def save(
     dtype: torch.dtype | None = None,
 ) -> None:
     """Writes the folder; `dtype` converts floating-point weights: torch.int8 keeps matrices as 8-bit integers with a
-    scale for each row, and the rest in 16 bits. Files are written beside and renamed.
+    scale for each row, and the rest, buffers too, in 16 bits. Files are written beside and renamed.
 
     `source` is free-form provenance (data, steps, licence). Raises OutputError when the disk refuses.
     """
     folder = Path(folder)
     tensors: dict[str, Tensor] = {}
+    weights = {name for name, _ in module.named_parameters(remove_duplicate=False)}
     for name, tensor in module.state_dict().items():
         if not only_for_training(name) and not (_borrows(module) and name.startswith(_BORROWED)):
-            tensors |= _stored(name, tensor, dtype)
+            kept = torch.float16 if dtype is torch.int8 and name not in weights else dtype
+            tensors |= _stored(name, tensor, kept)
     header = {
         "format": FORMAT,
         "kind": kind_of(module),

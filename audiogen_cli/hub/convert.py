@@ -44,7 +44,9 @@ def convert(
     source = {"model": model.name, "hash": model.hash, "licence": model.licence}
     with _new(folder) as beside:
         checkpoint.save(beside / "codec", model.codec, source)
-        checkpoint.save(beside / checkpoint.kind_of(model.maker), model.maker, source)
+        for part in (model.maker, model.painter):
+            if part is not None:
+                checkpoint.save(beside / checkpoint.kind_of(part), part, source)
         model.text.save(beside / "text")
         card = json.dumps(dataclasses.asdict(model.card), indent=2)
         (beside / "model.json").write_text(card + "\n", encoding="utf-8")

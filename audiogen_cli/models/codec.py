@@ -81,6 +81,10 @@ class Codec(nn.Module):
         """
         raise ModelError("the latents of this codec cannot be modelled; choose another kind of codec.")
 
+    def latents_of(self, codes: Tensor) -> Tensor:
+        """codes [B, K', T] -> the latents [B, D, T] that they stand for."""
+        raise ModelError("the latents of this codec cannot be modelled; choose another kind of codec.")
+
     def sound_of(self, latents: Tensor) -> Tensor:
         """latents [B, D, T] -> waveform [B, C, T * hop_length]; `decode` without codes."""
         raise ModelError("the latents of this codec cannot be modelled; choose another kind of codec.")

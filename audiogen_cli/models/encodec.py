@@ -102,6 +102,9 @@ class Encodec(Codec):
         self._refuse_if_scaled("encode_scaled")
         return self.encoder(waveform)
 
+    def latents_of(self, codes: Tensor) -> Tensor:
+        return self.quantizer.decode(codes)
+
     def sound_of(self, latents: Tensor) -> Tensor:
         self._refuse_if_scaled("decode_scaled")
         return self.decoder(latents)

@@ -9,7 +9,8 @@ Its latents are the codec's before they are quantized, so that nothing is lost t
 frame hears every other one; text by cross-attention; time and the mean of the text's vectors through adaptive norms.
 Frames that are known (the end of a recording to continue) stand in their place, undisturbed, with a mark.
 
-The loop from noise to sound is models/flow_decoding.py.
+Or it begins at the time `sketched` with what a language model has drawn in codes, and paints over it (SDEdit,
+2108.01073). The loop from noise to sound is models/flow_decoding.py.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ _TIME_SCALE = 1000.0
 
 @dataclass(frozen=True)
 class FlowConfig:
-    """latent_dim, frame_rate, codec_fingerprint: of the codec. window_seconds: the longest stretch it learnt."""
+    """latent_dim, frame_rate, codec_fingerprint: of the codec. window_seconds: the longest stretch it learnt.
+    sketched: where it begins when it paints over what a language model has drawn, 0 (noise) to 1 (as it was drawn)."""
 
     latent_dim: int = 96
     dim: int = 320
@@ -43,8 +45,11 @@ class FlowConfig:
     window_seconds: float = 5.2
     frame_rate: float = 50.0
     codec_fingerprint: str = ""
+    sketched: float = 0.5
 
     def __post_init__(self) -> None:
+        if not 0 <= self.sketched <= 1:
+            raise ValueError(f"sketched must lie in 0 .. 1, not {self.sketched}; change it")
         if self.dim % self.num_heads or (self.dim // self.num_heads) % 2:
             raise ValueError(
                 f"dim {self.dim} must give each of the {self.num_heads} heads the same even width; change one"

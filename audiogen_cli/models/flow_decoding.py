@@ -5,6 +5,7 @@ An item's latents are a function of its own prompt, seed and text, to the bit: i
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Generator, Sequence
 
 import torch
@@ -27,25 +28,32 @@ def integrate(
     seeds: Sequence[int],
     sampling: Sampling | None = None,
     prompt: Tensor | None = None,
+    sketch: Tensor | None = None,
 ) -> Generator[int, None, Tensor]:
     """One item per seed. Yields the number of frames' worth of work done so far; returns latents [B, D, num_frames].
 
-    condition: of B rows. prompt: latents [B, D, P] that are kept as the first P frames. Of `sampling` guidance, steps
+    condition: of B rows. prompt: latents [B, D, P] that are kept as the first P frames. sketch: latents [B, D, T] to
+    paint over, from the time `sketched` of the configuration on, in as much fewer steps. Of `sampling` guidance, steps
     and temperature (the size of the noise) count. `flow` is expected in eval mode. Raises InputError when the prompt is
     longer than what is asked for.
     """
     sampling = sampling or Sampling()
     if prompt is not None and prompt.shape[2] > num_frames:
         raise InputError(f"the prompt has {prompt.shape[2]} frames, more than the {num_frames} asked for; ask for more")
+    begin = 0.0 if sketch is None else flow.config.sketched
+    times = torch.linspace(begin, 1, max(1, round(sampling.steps * (1 - begin))) + 1).tolist()
     found = []
     for row, seed in enumerate(seeds):
         own = None if prompt is None else prompt[row : row + 1]
         heard = _heard(flow, condition, row, sampling.guidance)
-        frames, known = _begin(flow, num_frames, seed, sampling.temperature, own)
+        frames = _noise(flow, num_frames, seed, sampling.temperature)
+        if sketch is not None:
+            frames = frames * (1 - begin) + flow.whitened(sketch[row : row + 1].to(frames.device)) * begin
+        frames, known = _with_prompt(flow, frames, own)
         memory = _remember(flow, heard)
-        for step in range(sampling.steps):
-            frames = _step(flow, frames, known, heard, memory, step, sampling)
-            yield num_frames * (row * sampling.steps + step + 1) // (len(seeds) * sampling.steps)
+        for step, span in enumerate(itertools.pairwise(times), start=1):
+            frames = _step(flow, frames, known, heard, memory, span, sampling.guidance)
+            yield num_frames * (row * (len(times) - 1) + step) // (len(seeds) * (len(times) - 1))
         found.append(_end(flow, frames, own))
     return torch.cat(found)
 
@@ -57,15 +65,18 @@ def _heard(flow: Flow, condition: Condition, row: int, guidance: float) -> Condi
     return (alone if guidance == 1 else with_null(alone)).to(flow.centre.device)
 
 
-def _begin(flow: Flow, num_frames: int, seed: int, temperature: float, prompt: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Noise [1, T, D] behind what is known, and what that is, bool [1, T]."""
+def _noise(flow: Flow, num_frames: int, seed: int, temperature: float) -> Tensor:
+    """[1, T, D]"""
     shape = (1, num_frames, flow.config.latent_dim)
-    frames = (torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * temperature).to(flow.centre)
-    known = torch.zeros(1, num_frames, dtype=torch.bool, device=frames.device)
+    return (torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * temperature).to(flow.centre)
+
+
+def _with_prompt(flow: Flow, frames: Tensor, prompt: Tensor | None) -> tuple[Tensor, Tensor]:
+    """frames [1, T, D] with a prompt in the place of the first ones, and which those are, bool [1, T]."""
+    length = 0 if prompt is None else prompt.shape[2]
     if prompt is not None:
-        frames[:, : prompt.shape[2]] = flow.whitened(prompt.to(frames.device))
-        known[:, : prompt.shape[2]] = True
-    return frames, known
+        frames = torch.cat([flow.whitened(prompt.to(frames.device)), frames[:, length:]], dim=1)
+    return frames, (torch.arange(frames.shape[1], device=frames.device) < length)[None]
 
 
 @torch.inference_mode()
@@ -75,15 +86,21 @@ def _remember(flow: Flow, heard: Condition) -> list[Memory]:
 
 @torch.inference_mode()
 def _step(
-    flow: Flow, frames: Tensor, known: Tensor, heard: Condition, memory: list[Memory], step: int, sampling: Sampling
+    flow: Flow,
+    frames: Tensor,
+    known: Tensor,
+    heard: Condition,
+    memory: list[Memory],
+    span: tuple[float, float],
+    guidance: float,
 ) -> Tensor:
-    """frames [1, T, D], one step nearer to sound."""
+    """frames [1, T, D] at the first time of a span -> at the second."""
     rows = heard.batch_size
-    time = torch.full((rows,), step / sampling.steps, device=frames.device)
+    time = torch.full((rows,), span[0], device=frames.device)
     velocity = flow(frames.expand(rows, -1, -1), time, heard, known.expand(rows, -1), memory)
     if rows == 2:
-        velocity = guide(velocity[:1], velocity[1:], sampling.guidance)
-    return frames + velocity.masked_fill(known[..., None], 0.0) / sampling.steps
+        velocity = guide(velocity[:1], velocity[1:], guidance)
+    return frames + velocity.masked_fill(known[..., None], 0.0) * (span[1] - span[0])
 
 
 @torch.inference_mode()

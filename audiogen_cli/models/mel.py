@@ -180,11 +180,14 @@ class MelCodec(Codec):
 
     def decode_from(self, codes: Tensor, first_frame: int) -> Tensor:
         """`decode` of codes that follow `first_frame` others."""
-        return self.sound_of(self.quantizer.decode(codes), first_frame)
+        return self.sound_of(self.latents_of(codes), first_frame)
 
     @torch.no_grad()
     def latents(self, waveform: Tensor) -> Tensor:
         return self.encoder(self.level(waveform))
+
+    def latents_of(self, codes: Tensor) -> Tensor:
+        return self.quantizer.decode(codes)
 
     def sound_of(self, latents: Tensor, first_frame: int = 0) -> Tensor:
         start = torch.full((len(latents),), first_frame * self.config.subframes)

@@ -295,10 +295,13 @@ class SpectralCodec(Codec):
 
     def decode_from(self, codes: Tensor, first_frame: int) -> Tensor:
         """`decode` of codes that follow `first_frame` others."""
-        return self.sound_of(self.quantizer.decode(codes), first_frame)
+        return self.sound_of(self.latents_of(codes), first_frame)
 
     def latents(self, waveform: Tensor) -> Tensor:
         return self.encoder(waveform)
+
+    def latents_of(self, codes: Tensor) -> Tensor:
+        return self.quantizer.decode(codes)
 
     def sound_of(self, latents: Tensor, first_frame: int = 0) -> Tensor:
         return self.decoder(latents, first_frame)

@@ -37,6 +37,7 @@ Y = TypeVar("Y")
 
 MIN_PROMPT_SECONDS = 0.1
 _SEAM_SECONDS = 0.01
+_DRAWING = 0.7  # of the progress, where what is drawn is painted over afterwards
 
 
 class Progress(NamedTuple):
@@ -198,14 +199,42 @@ def _frames(
     stride_seconds: float | None,
     keep_padding: bool = False,
 ) -> Generator[int, None, Tensor]:
-    """prompt [B, K or D, P] (P at most a window - stride) -> [B, K or D, num_frames], window by window; yields the
-    frames done."""
-    frames = prompt
-    for index, (start, end) in enumerate(windows(num_frames, model.window_frames, _stride(model, stride_seconds))):
-        known = None if frames is None else frames[:, :, start:]
-        window_seeds = [window_seed(seed, index) for seed in seeds]
-        steps = _window(model, condition, end - start, window_seeds, sampling, known, keep_padding)
+    """prompt [B, K or D, P] (P at most a window - stride) -> [B, K or D, num_frames]; of a model with a painter
+    [B, D, num_frames], from a prompt of codes. Yields the frames done."""
+
+    def draw(index: int, start: int, end: int, known: Tensor | None) -> Generator[int, None, Tensor]:
+        drawn = [window_seed(seed, index) for seed in seeds]
+        return _window(model, condition, end - start, drawn, sampling, known, keep_padding)
+
+    stride, painter = _stride(model, stride_seconds), model.painter
+    share = 1.0 if painter is None else _DRAWING
+    steps = _in_windows(model.window_frames, stride, num_frames, prompt, draw)
+    frames = yield from _mapped(steps, lambda done: round(share * done))
+    if painter is None:
+        return frames
+    sketch = _sketch(model, frames)
+
+    def paint(index: int, start: int, end: int, known: Tensor | None) -> Generator[int, None, Tensor]:
+        drawn = [window_seed(seed, -1 - index) for seed in seeds]
+        return integrate(painter, condition, end - start, drawn, sampling, known, sketch[:, :, start:end])
+
+    known = None if prompt is None else sketch[:, :, : prompt.shape[2]]
+    steps = _in_windows(model.window_frames, stride, num_frames, known, paint)
+    return (yield from _mapped(steps, lambda done: round(share * num_frames + (1 - share) * done)))
+
+
+def _in_windows(
+    window: int,
+    stride: int,
+    num_frames: int,
+    frames: Tensor | None,
+    make: Callable[[int, int, int, Tensor | None], Generator[int, None, Tensor]],
+) -> Generator[int, None, Tensor]:
+    """Window by window up to `num_frames`: make(index, start, end, known) finds the frames of a stretch [start, end),
+    of which `known` are there already. Yields the frames done."""
+    for index, (start, end) in enumerate(windows(num_frames, window, stride)):
         there = 0 if frames is None else frames.shape[2]
+        steps = make(index, start, end, None if frames is None else frames[:, :, start:])
         found = yield from _mapped(steps, partial(_frames_done, start, there))
         frames = found.cpu() if frames is None else torch.cat([frames[:, :, :start], found.cpu()], dim=2)
     assert frames is not None  # there is always a window
@@ -232,6 +261,13 @@ def _window(
 def _frames_done(start: int, known: int, done: int) -> int:
     """Of all frames, when `done` are complete in the window from `start`; a pattern completes known ones late."""
     return max(known, start + done)
+
+
+@torch.inference_mode()
+def _sketch(model: Model, codes: Tensor) -> Tensor:
+    """codes [B, K, T] -> the latents [B, D, T] that they stand for."""
+    device = next(model.codec.parameters()).device
+    return model.codec.latents_of(codes.to(device)).cpu()
 
 
 @torch.inference_mode()

@@ -126,6 +126,18 @@ def test_a_flow_stands_in_the_place_of_a_language_model(flow_model: Path, tiny_m
         catalog.find(other)
 
 
+def test_a_flow_beside_a_language_model_paints(painted_model: Path, tiny_model: Path, tmp_path: Path) -> None:
+    model, entry = catalog.load(painted_model), catalog.find(painted_model)
+    assert model.painter is not None and not model.painter.training and model.lm is model.maker
+    assert catalog.load(tiny_model).painter is None and model.hash != catalog.find(tiny_model).hash
+    assert entry.draws and entry.flows
+    other = tmp_path / "other"
+    shutil.copytree(painted_model, other)
+    edit(other / "flow" / "config.json", lambda header: header["config"].update(codec_fingerprint="0123456789ab"))
+    with pytest.raises(ModelError, match="the flow speaks the latents of codec 0123456789ab"):
+        catalog.load(other)
+
+
 def test_a_text_encoder_of_another_width_is_refused(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from audiogen_cli.conditioners.text import T5Conditioner
 

@@ -43,10 +43,11 @@ def test_stereo_and_half_precision_survive_conversion(
     assert (tmp_path / "ours" / "lm" / "model.safetensors").stat().st_size < 2.5 * count + 10_000
 
 
-def test_a_flow_is_converted_too(flow_model: Path, tmp_path: Path) -> None:
-    convert(str(flow_model), tmp_path / "ours")
-    sounds = [finish(generate(catalog.load(f), ["rain"], 0.4, [0])) for f in (flow_model, tmp_path / "ours")]
-    assert torch.equal(sounds[0][0], sounds[1][0])
+def test_a_flow_is_converted_too(flow_model: Path, painted_model: Path, tmp_path: Path) -> None:
+    for folder in (flow_model, painted_model):
+        convert(str(folder), tmp_path / folder.name)
+        sounds = [finish(generate(catalog.load(f), ["rain"], 0.4, [0])) for f in (folder, tmp_path / folder.name)]
+        assert torch.equal(sounds[0][0], sounds[1][0])
 
 
 def test_what_is_there_is_kept_until_all_is_written(tiny_model: Path, tmp_path: Path) -> None:

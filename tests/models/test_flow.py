@@ -94,6 +94,8 @@ def test_the_loss_is_the_velocitys_error_where_nothing_is_known(
     torch.testing.assert_close(flow.loss(frames, heard, elsewhere, TIME, known), error)
 
 
-def test_heads_of_uneven_width_are_refused() -> None:
+def test_numbers_out_of_range_are_refused() -> None:
+    with pytest.raises(ValueError, match="sketched must lie"):
+        FlowConfig(sketched=1.5)
     with pytest.raises(ValueError, match="same even width"):
         FlowConfig(dim=16, num_heads=3)

@@ -1,5 +1,7 @@
 """From noise to sound, with a flow whose way is known and with a random one."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -81,6 +83,23 @@ def test_a_prompt_stays_and_is_heard(flow: Flow) -> None:
     assert torch.equal(made(flow, texts(3), [0], torch.randn(1, D, T))[:, :, :0], found[:, :, :0])
     with pytest.raises(InputError, match="more than the 9 asked for"):
         made(flow, texts(3), [0], torch.randn(1, D, T + 1))
+
+
+def test_a_sketch_is_painted_over_from_the_time_that_the_configuration_says(flow: Flow) -> None:
+    condition, sketch = texts(3, 5), torch.randn(2, D, T) * 4
+    other = sketch + 1
+
+    def painted(sketched: float, over: torch.Tensor | None, **more) -> torch.Tensor:
+        flow.config = dataclasses.replace(flow.config, sketched=sketched)
+        return finish(integrate(flow, condition, T, [0, 1], Sampling(steps=4), sketch=over, **more))
+
+    torch.testing.assert_close(painted(1.0, sketch), sketch, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(painted(0.0, sketch), painted(0.0, None))
+    half = painted(0.5, sketch)
+    assert not torch.equal(half, painted(0.5, other)) and not torch.equal(half, painted(0.25, sketch))
+    prompt = torch.randn(2, D, 4)
+    assert torch.equal(painted(0.5, sketch, prompt=prompt)[:, :, :4], prompt)
+    assert len(list(integrate(flow, condition, T, [0, 1], Sampling(steps=4), sketch=sketch))) == 2 * 2
 
 
 def test_progress_goes_from_the_first_step_to_all_frames(flow: Flow) -> None:

@@ -199,6 +199,34 @@ def test_a_flow_goes_on_from_the_recordings_latents(flowing: Model, monkeypatch:
     assert second.shape[2] == 25
 
 
+@pytest.fixture(scope="module")
+def painted(painted_model: Path) -> Model:
+    return catalog.load(painted_model)
+
+
+def test_a_flow_paints_over_what_the_language_model_draws(painted: Model, model: Model) -> None:
+    [waveform] = finish(generate(painted, ["rain"], 0.5, [3], **RAW))
+    [drawn] = finish(generate(model, ["rain"], 0.5, [3], **RAW))
+    assert painted.painter is not None and not torch.equal(waveform, drawn)
+    text = painted.text(["rain"])
+    codes = finish(decode(painted.lm, text, 25, [window_seed(3, 0)], painted.sampling, lanes=2))
+    sketch = painted.codec.latents_of(codes)
+    latents = finish(integrate(painted.painter, text, 25, [window_seed(3, -1)], painted.sampling, sketch=sketch))
+    with torch.inference_mode():
+        assert torch.equal(waveform, painted.codec.sound_of(latents)[0])
+
+
+def test_painted_sounds_do_not_depend_on_their_batch(painted: Model) -> None:
+    prompts = ["rain", "a dog barking in the rain"]
+    together = finish(generate(painted, prompts, 1.7, [1, 2]))
+    for prompt, seed, waveform in zip(prompts, [1, 2], together, strict=True):
+        assert torch.equal(finish(generate(painted, [prompt], 1.7, [seed]))[0], waveform)
+    [waveform] = finish(_continued(painted, 1.2))
+    assert waveform.shape == (1, 9_840 + 9_600) and torch.equal(waveform[:, :9_840], _noise(1.23, 8000))
+    done = [step.done_frames for step in generate(painted, ["rain", "dog"], 2.0, [1, 2])]
+    assert done == sorted(done) and done[-1] == 100
+
+
 def test_progress_of_a_flow_goes_from_the_start_to_the_end(flowing: Model) -> None:
     for steps, total in ((generate(flowing, ["rain", "dog"], 2.0, [1, 2]), 100), (_continued(flowing, 1.0), 50)):
         done = [step.done_frames for step in steps]
