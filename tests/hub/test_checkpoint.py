@@ -7,6 +7,7 @@ from safetensors import safe_open
 
 from audiogen_cli.errors import CheckpointError, ConfigError
 from audiogen_cli.hub import checkpoint
+from audiogen_cli.models.flow import Flow, FlowConfig
 from audiogen_cli.models.lm import LM, LMConfig
 from audiogen_cli.models.spectral import SpectralCodec, SpectralConfig
 
@@ -112,6 +113,17 @@ def test_a_codec_is_stored_without_what_only_training_needs_and_learns_on_after_
     before = codec.fingerprint()  # type: ignore[operator]
     codec(torch.randn(2, 1, 16_000))
     assert codec.fingerprint() != before and codec.codebooks().isfinite().all()  # type: ignore[operator]
+
+
+def test_buffers_keep_sixteen_bits_where_weights_take_eight(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    flow = Flow(FlowConfig(8, 16, 1, 2, condition_dim=16))
+    flow.fit(torch.randn(100, 8) * 2.0 ** torch.arange(8))
+    checkpoint.save(tmp_path, flow, dtype=torch.int8)
+    again = checkpoint.load(tmp_path)
+    assert isinstance(again, Flow)
+    torch.testing.assert_close(again.whiten, flow.whiten, rtol=2**-11, atol=1e-7)
+    assert (again.input_proj.weight - flow.input_proj.weight).abs().max() > 1e-4
 
 
 def test_eight_bits_quarter_the_file_and_load_nearly_as_they_were(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
-"""Puts what was trained into weights/sounds-small: the codec in 16 bits, the language model in 8.
+"""Puts what was trained into weights/sounds-small: the codec in 16 bits, the language model and the flow in 8.
 
-python weights/build/bundle.py runs/mel3/model runs/lm4/model/lm weights/sounds-small
+python weights/build/bundle.py weights/sounds-small --codec runs/mel3/model --lm runs/lm4/model/lm
+python weights/build/bundle.py weights/sounds-small --flow runs/flow1/model/flow
 """
 
 from __future__ import annotations
@@ -14,15 +15,19 @@ import torch
 from audiogen_cli.hub import checkpoint
 
 LICENCE = {"licence": "CC-BY-4.0"}
+PARTS = {"codec": torch.float16, "lm": torch.int8, "flow": torch.int8}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("codec", type=Path)
-    parser.add_argument("lm", type=Path)
     parser.add_argument("model", type=Path)
+    for part in PARTS:
+        parser.add_argument(f"--{part}", type=Path)
     arguments = parser.parse_args()
-    for part, folder, dtype in (("codec", arguments.codec, torch.float16), ("lm", arguments.lm, torch.int8)):
+    for part, dtype in PARTS.items():
+        folder = getattr(arguments, part)
+        if folder is None:
+            continue
         module: Any = checkpoint.load(folder)
         source = checkpoint.read_header(folder)["source"] | LICENCE
         checkpoint.save(arguments.model / part, module, source, dtype)
