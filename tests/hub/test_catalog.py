@@ -89,68 +89,10 @@ def test_a_scorer_is_a_part_that_may_be_there(tiny_model: Path, scored_model: Pa
     assert (catalog.find(tiny_model).scored, catalog.find(scored_model).scored) == (False, True)
 
 
-def test_a_scorer_of_another_text_encoder_is_refused(scored_model: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(scored_model, tmp_path / "other")
-    edit(folder / "clap" / "config.json", lambda header: header["config"].update(text_fingerprint="0123456789ab"))
-    model = catalog.load(folder)
-    with pytest.raises(ModelError, match="reads texts by encoder 0123456789ab"):
-        _ = model.clap
-
-
 def test_candidates_without_a_scorer_are_refused(copy: Path) -> None:
     edit(copy / "model.json", lambda card: card.update(candidates=4))
     with pytest.raises(ModelError, match="no scorer"):
         catalog.find(copy)
-
-
-def test_a_language_model_of_another_codec_is_refused(copy: Path) -> None:
-    edit(copy / "lm" / "config.json", lambda header: header["config"].update(codec_fingerprint="0123456789ab"))
-    with pytest.raises(ModelError, match="speaks the codes of codec 0123456789ab"):
-        catalog.load(copy)
-
-
-def test_a_flow_stands_in_the_place_of_a_language_model(flow_model: Path, tiny_model: Path, tmp_path: Path) -> None:
-    model = catalog.load(flow_model)
-    assert (model.name, model.window_frames, model.sampling.steps) == ("flowing", 50, 3)
-    assert not model.maker.training and catalog.find(flow_model).flows and not catalog.find(tiny_model).flows
-    with pytest.raises(ModelError, match="no language model but a flow"):
-        _ = model.lm
-    other = tmp_path / "other"
-    shutil.copytree(flow_model, other)
-    edit(other / "flow" / "config.json", lambda header: header["config"].update(codec_fingerprint="0123456789ab"))
-    assert catalog.find(other).hash != model.hash
-    with pytest.raises(ModelError, match="the flow speaks the latents of codec 0123456789ab"):
-        catalog.load(other)
-    shutil.rmtree(other / "text")
-    with pytest.raises(ModelError, match="no folder text"):
-        catalog.find(other)
-
-
-def test_a_flow_beside_a_language_model_paints(painted_model: Path, tiny_model: Path, tmp_path: Path) -> None:
-    model, entry = catalog.load(painted_model), catalog.find(painted_model)
-    assert model.painter is not None and not model.painter.training and model.lm is model.maker
-    assert catalog.load(tiny_model).painter is None and model.hash != catalog.find(tiny_model).hash
-    assert entry.draws and entry.flows
-    other = tmp_path / "other"
-    shutil.copytree(painted_model, other)
-    edit(other / "flow" / "config.json", lambda header: header["config"].update(codec_fingerprint="0123456789ab"))
-    with pytest.raises(ModelError, match="the flow speaks the latents of codec 0123456789ab"):
-        catalog.load(other)
-
-
-def test_a_text_encoder_of_another_width_is_refused(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from audiogen_cli.conditioners.text import T5Conditioner
-
-    load = T5Conditioner.load
-
-    def wider(*args: object) -> T5Conditioner:
-        text = load(*args)
-        text.dim = 24
-        return text
-
-    monkeypatch.setattr(T5Conditioner, "load", wider)
-    with pytest.raises(ModelError, match="wants text vectors of width 16"):
-        catalog.load(copy)
 
 
 def test_a_codec_in_the_place_of_the_language_model_is_refused(copy: Path) -> None:
