@@ -215,7 +215,7 @@ def common_settings(
     without |= {} if entry.flows else {"steps": None}
     for name in without:
         if getattr(chosen, name) is not None:
-            raise InputError(f"--{name.replace('_', '-')} means nothing to {entry.card.name}; leave it out.")
+            raise InputError(f"{options.flag(name)} means nothing to {entry.card.name}; leave it out.")
     drawn = own | without | {name: value for name, value in chosen._asdict().items() if value is not None}
     return requests.Settings(
         kind=kind,

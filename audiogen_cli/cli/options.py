@@ -230,3 +230,8 @@ TextPadding = Annotated[
 
 MODEL = DEFAULT_MODEL
 CODEC = DEFAULT_CODEC
+
+
+def flag(name: str) -> str:
+    """How an option is written: top_k is --top-k."""
+    return "--" + name.replace("_", "-")
