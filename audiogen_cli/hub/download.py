@@ -197,9 +197,9 @@ def _complete(folder: Path) -> bool:
         return False
     if names[-1] == _WEIGHTS and "tokenizer.json" not in names and not _is_codec(folder):
         return False
-    for maker in _MAKERS:
-        if f"{maker}/config.json" in names:
-            return {f"{part}/{_WEIGHTS}" for part in ("codec", maker, "text")} <= there
+    makers = {maker for maker in _MAKERS if f"{maker}/config.json" in names}
+    if makers:
+        return {f"{part}/{_WEIGHTS}" for part in {"codec", "text"} | makers} <= there
     return True
 
 
