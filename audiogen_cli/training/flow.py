@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,17 +27,11 @@ from audiogen_cli.models.codec import Codec
 from audiogen_cli.models.flow import Flow, FlowConfig
 from audiogen_cli.models.flow_decoding import integrate
 from audiogen_cli.training.data import Subset, TrainingData
+from audiogen_cli.training.lm import Examples, ExampleSource, SegmentExamples
 from audiogen_cli.training.loop import LoopConfig, adamw, averaged
 
 VALIDATION_BATCHES = 4
 _FITTED_ON = 4  # batches whose latents say how they are whitened
-
-
-class Examples(NamedTuple):
-    """latents: of the codec, float32 [B, D, T]; captions: one a row."""
-
-    latents: Tensor
-    captions: Sequence[str]
 
 
 class Batch(NamedTuple):
@@ -48,38 +42,6 @@ class Batch(NamedTuple):
     noise: Tensor
     time: Tensor
     known: Tensor
-
-
-ExampleSource = Callable[[int], Examples]
-
-
-class SegmentLatents:
-    """Batches made on the fly: recordings repeated, varied and mixed, then encoded. Batch `step` is always the same.
-
-    repeats: an example is seen so many times, AGAIN steps apart, each time with other noise; for a machine on which
-    making it takes as long as learning from it.
-    """
-
-    AGAIN = 25
-
-    def __init__(self, segments: Segments, codec: Codec, batch_size: int, repeats: int = 1) -> None:
-        self.segments, self.codec, self.batch_size = segments, codec, batch_size
-        self.repeats, self.fresh = repeats, -(-batch_size // repeats)
-        self._made: dict[int, Examples] = {}
-
-    def __call__(self, step: int) -> Examples:
-        parts = [self._part(step + turn * self.AGAIN) for turn in range(self.repeats)]
-        self._made = {number: made for number, made in self._made.items() if number > step}
-        latents = torch.cat([part.latents for part in parts])[: self.batch_size]
-        return Examples(latents, [caption for part in parts for caption in part.captions][: self.batch_size])
-
-    @torch.no_grad()
-    def _part(self, number: int) -> Examples:
-        if number not in self._made:
-            examples = [self.segments.example(number, index) for index in range(self.fresh)]
-            latents = self.codec.latents(torch.stack([example.waveform for example in examples]))
-            self._made[number] = Examples(latents, [example.caption for example in examples])
-        return self._made[number]
 
 
 @dataclass(frozen=True)
@@ -125,10 +87,10 @@ def fitted(recipe: FlowRecipe, codec: Codec, text: T5Conditioner) -> FlowRecipe:
 def example_sources(recipe: FlowRecipe, codec: Codec, data: TrainingData) -> tuple[ExampleSource, list[Examples]]:
     """Endless training batches, and a few fixed batches of held-out recordings as they are."""
 
-    def source(subset: Subset, config: SegmentConfig, repeats: int = 1) -> SegmentLatents:
+    def source(subset: Subset, config: SegmentConfig, repeats: int = 1) -> SegmentExamples:
         labels = [clip.caption for clip in subset.clips]
         segments = Segments(subset.recordings, labels, config, recipe.loop.seed)
-        return SegmentLatents(segments, codec, recipe.loop.batch_size, repeats)
+        return SegmentExamples(segments, codec.latents, recipe.loop.batch_size, repeats)
 
     level = sum(recipe.segments.level_db) / 2
     plain = replace(PLAIN, sample_rate=codec.sample_rate, seconds=recipe.segments.seconds, level_db=(level, level))
@@ -170,7 +132,7 @@ class FlowTask:
         self.train, self.validation, self.folders = train, validation, dict(folders or {})
         self.flow = start or Flow(recipe.model)
         if start is None:
-            latents = torch.cat([train(step).latents for step in range(_FITTED_ON)])
+            latents = torch.cat([train(step).frames for step in range(_FITTED_ON)])
             self.flow.fit(latents.transpose(1, 2).flatten(0, 1), 1 - self.config.evenness)
         self.average = averaged(self.flow, recipe.loop)
         self.modules: dict[str, nn.Module] = {"flow": self.flow}
@@ -189,7 +151,7 @@ class FlowTask:
         examples = self.train(step)
         dropped = torch.rand(len(examples.captions), generator=generator) < self.config.condition_dropout
         condition = self.text(examples.captions).drop(dropped)
-        return self._asked(examples.latents, condition, generator, self.config.known)
+        return self._asked(examples.frames, condition, generator, self.config.known)
 
     def _asked(self, latents: Tensor, condition: Condition, generator: torch.Generator, known: float) -> Batch:
         """Noise and a time for each row; times near the middle come up most, as in 2403.03206, section 3.1."""
@@ -222,7 +184,7 @@ class FlowTask:
         with_text, without = 0.0, 0.0
         for number, examples in enumerate(self.validation):
             generator = torch.Generator().manual_seed(number)
-            batch = self._asked(examples.latents, self.text(examples.captions), generator, 0.0)
+            batch = self._asked(examples.frames, self.text(examples.captions), generator, 0.0)
             batch = _rows(batch, torch.arange(len(batch.latents)), device)
             with_text += float(_Loss(flow)(batch)) / count
             without += float(_Loss(flow)(batch._replace(condition=batch.condition.null()))) / count

@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,9 +38,10 @@ VALIDATION_BATCHES = 4
 
 
 class Examples(NamedTuple):
-    """codes: int64 [B, K, T]; captions: one a row; frame_mask: bool [B, T], True where a frame is real; None: all."""
+    """frames: codes, int64 [B, K, T], or for a flow latents, [B, D, T]; captions: one a row; frame_mask: bool [B, T],
+    True where a frame is real; None: all."""
 
-    codes: Tensor
+    frames: Tensor
     captions: Sequence[str]
     frame_mask: Tensor | None = None
 
@@ -58,15 +60,17 @@ ExampleSource = Callable[[int], Examples]
 class SegmentExamples:
     """Batches made on the fly: recordings repeated, varied and mixed, then encoded. Batch `step` is always the same.
 
-    repeats: an example is seen so many times, AGAIN steps apart, for a machine on which making it takes as long as
-    learning from it.
+    encode: waveform [B, 1, N] -> frames. repeats: an example is seen so many times, AGAIN steps apart, for a machine on
+    which making it takes as long as learning from it.
     """
 
     AGAIN = 25
 
-    def __init__(self, segments: Segments, codec: Codec, num_codebooks: int, batch_size: int, repeats: int = 1) -> None:
-        self.segments, self.codec = segments, codec
-        self.num_codebooks, self.repeats, self.fresh = num_codebooks, repeats, -(-batch_size // repeats)
+    def __init__(
+        self, segments: Segments, encode: Callable[[Tensor], Tensor], batch_size: int, repeats: int = 1
+    ) -> None:
+        self.segments, self.encode = segments, encode
+        self.repeats, self.fresh = repeats, -(-batch_size // repeats)
         self.batch_size = batch_size
         self._made: dict[int, Examples] = {}
 
@@ -74,16 +78,15 @@ class SegmentExamples:
         numbers = [step + round_ * self.AGAIN for round_ in range(self.repeats)]
         parts = [self._part(number) for number in numbers]
         self._made = {number: made for number, made in self._made.items() if number > step}
-        codes = torch.cat([part.codes for part in parts])[: self.batch_size]
-        return Examples(codes, [caption for part in parts for caption in part.captions][: self.batch_size])
+        frames = torch.cat([part.frames for part in parts])[: self.batch_size]
+        return Examples(frames, [caption for part in parts for caption in part.captions][: self.batch_size])
 
     @torch.no_grad()
     def _part(self, number: int) -> Examples:
         if number not in self._made:
             examples = [self.segments.example(number, index) for index in range(self.fresh)]
             waveform = torch.stack([example.waveform for example in examples])  # [B, 1, N]
-            codes = self.codec.encode(waveform, self.num_codebooks)
-            self._made[number] = Examples(codes, [example.caption for example in examples])
+            self._made[number] = Examples(self.encode(waveform), [example.caption for example in examples])
         return self._made[number]
 
 
@@ -192,7 +195,8 @@ def example_sources(recipe: LMRecipe, codec: Codec, data: TrainingData) -> tuple
     def source(subset: Subset, config: SegmentConfig, repeats: int = 1) -> SegmentExamples:
         labels = [clip.caption for clip in subset.clips]
         segments = Segments(subset.recordings, labels, config, recipe.loop.seed)
-        return SegmentExamples(segments, codec, recipe.model.num_codebooks, recipe.loop.batch_size, repeats)
+        encode = partial(codec.encode, num_codebooks=recipe.model.num_codebooks)
+        return SegmentExamples(segments, encode, recipe.loop.batch_size, repeats)
 
     plain = replace(PLAIN, sample_rate=codec.sample_rate, seconds=recipe.segments.seconds)
     held_out = source(data.valid, plain)
@@ -249,7 +253,7 @@ class LMTask:
         examples = self.train(step)
         generator = torch.Generator().manual_seed(self.recipe.loop.seed * 1_000_003 + step)
         dropped = torch.rand(len(examples.captions), generator=generator) < self.config.condition_dropout
-        return Batch(examples.codes, self.text(examples.captions).drop(dropped), examples.frame_mask)
+        return Batch(examples.frames, self.text(examples.captions).drop(dropped), examples.frame_mask)
 
     def step(self, batch: Batch, step: int) -> dict[str, Tensor | float]:
         codes, condition, mask = batch
@@ -278,7 +282,7 @@ class LMTask:
         lm: LM = self.average.module  # type: ignore[assignment]
         with_text, without, each = 0.0, 0.0, torch.zeros(lm.config.num_codebooks)
         for examples in self.validation:
-            codes = examples.codes.to(self.accelerator.device)
+            codes = examples.frames.to(self.accelerator.device)
             condition = self.text(examples.captions).to(self.accelerator.device)
             mask = None if examples.frame_mask is None else examples.frame_mask.to(self.accelerator.device)
             loss = lm.loss(codes, condition, mask)

@@ -82,6 +82,17 @@ def test_a_real_model_at_another_rate_is_evaluated_too(asked, tiny_model, tmp_pa
     assert report.rows[0].coded is not None
 
 
+def test_a_flow_has_latents_and_no_codes_to_count(asked, flow_model, tmp_path):
+    audio.write(tmp_path / "dog.wav", 0.1 * torch.randn(1, 8_000), 8_000)
+    recordings = [Recording(tmp_path / "dog.wav", "a dog", held_out=True)]
+    prompts = [Prompt("dog", ("Dog",), re.compile("dog"))]
+    report = finish(
+        evaluate.evaluate(catalog.load(flow_model), asked.tagger, prompts, recordings, num_seeds=1, seconds=0.2)
+    )
+    assert report.codec.kbps is None and report.codec.used == () and report.rows[0].coded is not None
+    assert "Codec without quantization on 1 held-out" in scorecard.markdown(report)
+
+
 def test_prompts_must_be_there_and_their_classes_known(asked):
     with pytest.raises(InputError, match="no prompts"):
         finish(evaluate.evaluate(asked.model, asked.tagger, []))

@@ -118,6 +118,6 @@ def test_the_latents_are_whitened_as_asked(tiny_model: Path) -> None:
     for evenness in (0.0, 1.0):
         training = dataclasses.replace(RECIPE.training, evenness=evenness)
         made = task(tiny_model, dataclasses.replace(RECIPE, training=training))
-        frames = torch.cat([made.flow.whitened(made.train(step).latents) for step in range(4)]).flatten(0, 1)
+        frames = torch.cat([made.flow.whitened(made.train(step).frames) for step in range(4)]).flatten(0, 1)
         variances = torch.linalg.eigvalsh(torch.cov(frames.T))
         assert (variances[-1] < 1.1 * variances[0]) == (evenness == 1.0)

@@ -127,7 +127,7 @@ def test_prepared_tokens_train_without_the_sound(tiny_model: Path, prepared: Pat
     made = task(tiny_model)
     made.train, made.validation = token_sources(made.recipe, Tokens(prepared))
     examples = made.train(0)
-    assert examples.codes.shape == (2, 3, 25) and torch.equal(examples.codes, made.train(0).codes)
+    assert examples.frames.shape == (2, 3, 25) and torch.equal(examples.frames, made.train(0).frames)
     lengths = {int(row.sum()) for step in range(20) for row in made.train(step).frame_mask}  # type: ignore[union-attr]
     assert lengths == {25, 10}
     metrics = [r.metrics for r in train(made, LOOP, tmp_path / "run", {})]
@@ -150,12 +150,12 @@ def test_repeated_examples_come_again_later_and_resumed_runs_see_the_same(tiny_m
     source = task(tiny_model, recipe).train
     again = source.AGAIN  # type: ignore[attr-defined]
     batches = {step: source(step) for step in (0, 1, again)}
-    assert batches[0].codes.shape[0] == len(batches[0].captions) == 4
-    assert torch.equal(batches[0].codes[2:], batches[again].codes[:2])
+    assert batches[0].frames.shape[0] == len(batches[0].captions) == 4
+    assert torch.equal(batches[0].frames[2:], batches[again].frames[:2])
     assert batches[0].captions[2:] == batches[again].captions[:2]
-    assert not torch.equal(batches[0].codes[:2], batches[1].codes[:2])
+    assert not torch.equal(batches[0].frames[:2], batches[1].frames[:2])
     resumed = task(tiny_model, recipe).train(again)
-    assert torch.equal(resumed.codes, batches[again].codes) and resumed.captions == batches[again].captions
+    assert torch.equal(resumed.frames, batches[again].frames) and resumed.captions == batches[again].captions
 
 
 def test_training_hears_of_a_text_what_generation_hears(tiny_model: Path) -> None:
