@@ -49,6 +49,7 @@ def generate(
     variations: options.Variations = 1,
     seed: options.Seed = None,
     candidates: options.Candidates = None,
+    layers: options.Layers = None,
     guidance: options.Guidance = None,
     temperature: options.Temperature = None,
     top_k: options.TopK = None,
@@ -74,6 +75,8 @@ def generate(
     if text and len(text) == 1 and _is_recording(text[0]):
         if candidates is not None:
             raise InputError("candidates are told apart by the text they answer; leave out --candidates.")
+        if layers is not None:
+            raise InputError("layers are told apart in a text; leave out --layers.")
         rest = (output, file_format, bit_depth, fade, spectrogram, as_json, force, model, device, dtype)
         how = (guidance, temperature, top_k, top_p, steps, extend_stride, *rest)
         continue_(ctx, Path(text[0]), "", like, seconds, variations, seed, *how)
@@ -89,6 +92,9 @@ def generate(
     entry = find(model)
     chosen = Chosen(extend_stride, guidance, temperature, top_k, top_p, steps)
     settings = common_settings("generate", entry, model, chosen, normalize, fade, place.format, bit_depth or "16")
+    if layers and entry.staged:
+        raise InputError(f"{options.flag('layers')} means nothing to {entry.card.name}; leave it out.")
+    settings = dataclasses.replace(settings, layers=entry.card.layers if layers is None else layers)
     seed = seed if seed is not None else 0 if prompts else requests.random_seed()
     drawn = candidates or (1 if unconditional else entry.card.candidates)
     length = seconds or entry.card.seconds

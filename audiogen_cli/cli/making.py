@@ -67,7 +67,18 @@ def generated(model: Model, jobs: Sequence[Job]) -> Steps:
     how = (_sampling(same), same.normalize, same.fade, same.extend_stride)
     if isinstance(model, audiolm.AudioLM):
         return _unscored(audiolm.generate(model, prompts, same.seconds, seeds, *how))
-    return choose(model, prompts, same.seconds, seeds, *how, candidates=same.candidates)
+    for prompt in dict.fromkeys(prompts):
+        _explain(model, prompt, same.layers)
+    return choose(model, prompts, same.seconds, seeds, *how, candidates=same.candidates, layers=same.layers)
+
+
+def _explain(model: Model, prompt: str | None, layers: bool) -> None:
+    """Says so where a text is made as something else than it says."""
+    from audiogen_cli.pipelines.layers import plan
+
+    made = ", then ".join(" + ".join(str(sound) for sound in turn) for turn in plan(model, prompt, layers))
+    if prompt is not None and made != prompt:
+        console.say(f'"{prompt}" is made as: {made}')
 
 
 def _loaded(entry: Entry, run: Run) -> Any:

@@ -131,6 +131,15 @@ Candidates = Annotated[
         rich_help_panel=_HOW,
     ),
 ]
+Layers = Annotated[
+    bool | None,
+    typer.Option(
+        "--layers/--no-layers",
+        help='Make the sounds of a text like "dog barking in rain" one by one and mix them, or all at once. '
+        "(Default: the model's.)",
+        rich_help_panel=_HOW,
+    ),
+]
 Like = Annotated[
     Path | None,
     typer.Option(

@@ -89,6 +89,7 @@ class Settings:
     transcript: str | None = None
     tries: int | None = None
     steps: int | None = None
+    layers: bool = False
 
 
 def read_prompts(path: Path) -> list[Row]:

@@ -46,7 +46,7 @@ def parse(caption: str) -> Phrase:
     article = tokens.pop(0) if len(tokens) > 1 and tokens[0] in words.ARTICLES else ""
     for i, word in enumerate(tokens[1:], start=1):
         if (
-            _is_participle(word)
+            is_participle(word)
             and tokens[i - 1] not in (*words.ARTICLES, *words.PREPOSITIONS)
             and "with" not in tokens[:i]
         ):
@@ -179,7 +179,7 @@ def pluralize(subject: str) -> str:
     """ "footstep on gravel" -> "footsteps on gravel": the noun before the first preposition."""
     tokens = subject.split()
     head = next(
-        (i for i, word in enumerate(tokens) if i and (word in words.PREPOSITIONS or _is_participle(word))), len(tokens)
+        (i for i, word in enumerate(tokens) if i and (word in words.PREPOSITIONS or is_participle(word))), len(tokens)
     )
     noun = tokens[head - 1]
     if noun in words.PLURALS:
@@ -213,7 +213,8 @@ def _stem(participle: str) -> str:
     return stem + "e" if soft or syllable or stem in words.SILENT_E else stem
 
 
-def _is_participle(word: str) -> bool:
+def is_participle(word: str) -> bool:
+    """Whether a word says what is done: "barking", but not "building"."""
     return word.endswith("ing") and len(word) > 4 and word not in words.NOT_VERBS
 
 

@@ -22,7 +22,8 @@ class ModelCard:
     """model.json. window_seconds: None is the language model's own; lanes: of models/decoding.decode.
 
     domain: of an AudioLM, which decides the temperatures of its stages (pipelines/audiolm.py).
-    candidates: how many sounds to draw for each that is kept, when nobody says.
+    candidates: how many sounds to draw for each that is kept, when nobody says; layers: whether a text of several
+    sounds is made sound by sound (pipelines/layers.py), when nobody says.
     seconds: how much to make when nobody says; extend_stride: the new seconds of a hop of sound beyond the window, None
     is half of it.
     """
@@ -37,6 +38,7 @@ class ModelCard:
     extend_stride: float | None = None
     domain: Literal["speech", "music"] = "speech"
     candidates: int = 1
+    layers: bool = False
 
     def __post_init__(self) -> None:
         if self.candidates < 1:

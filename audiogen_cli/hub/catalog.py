@@ -5,6 +5,7 @@
     folder/flow                        in place of lm, or beside it to paint over what it draws: a flow of the codec's
                                        latents (models/flow.py)
     folder/text                        the text encoder (conditioners/text.py)
+    folder/words.txt                   if it is there: words that no caption had, and what they are read as
     folder/clap                        if it is there: the scorer that chooses among candidates, a checkpoint
 
 A codec may stand alone beside its card. An AudioLM has other parts (hub/stages.py): codec, encoder, semantic, coarse,
@@ -27,6 +28,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from audiogen_cli.conditioners import lexicon
 from audiogen_cli.config import from_dict, nearest
 from audiogen_cli.errors import ConfigError, InputError, ModelError
 from audiogen_cli.hub import download
@@ -113,6 +115,8 @@ class Entry:
             digest.update(path.relative_to(self.folder).as_posix().encode() + b"\0")
             with open(path, "rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
+        if (words := self.folder / lexicon.NAME).is_file():
+            digest.update(words.read_bytes())
         return digest.hexdigest()[:12]
 
     def _foreign_hash(self, decisive: list[Any]) -> str:
@@ -212,7 +216,9 @@ def load_as(entry: Entry, place: str, dtype: torch.dtype | None, padding: Paddin
     painter: Any = None
     if entry.flows and entry.draws:
         painter = checkpoint.load(entry.folder / "flow", place, expect=("flow",))
-    model = Model(entry.card.name, entry.folder, entry.hash, entry.card, *parts, entry.scored, painter)
+    words = entry.folder / lexicon.NAME
+    heard = lexicon.Lexicon.read(words) if entry.layout is None and words.is_file() else None
+    model = Model(entry.card.name, entry.folder, entry.hash, entry.card, *parts, entry.scored, painter, heard)
     for part in (maker, painter):
         check_fit(model, part)
     return model

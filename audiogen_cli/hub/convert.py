@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from audiogen_cli.conditioners import lexicon
 from audiogen_cli.errors import OutputError
 from audiogen_cli.hub import catalog, checkpoint, download, foreign
 from audiogen_cli.hub.catalog import Dtype, Padding
@@ -48,6 +49,8 @@ def convert(
             if part is not None:
                 checkpoint.save(beside / checkpoint.kind_of(part), part, source)
         model.text.save(beside / "text")
+        if model.lexicon is not None:
+            shutil.copy2(entry.folder / lexicon.NAME, beside / lexicon.NAME)
         card = json.dumps(dataclasses.asdict(model.card), indent=2)
         (beside / "model.json").write_text(card + "\n", encoding="utf-8")
 

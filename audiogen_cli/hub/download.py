@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlparse
 
+from audiogen_cli.conditioners import lexicon
 from audiogen_cli.errors import CheckpointError, ModelError, OutputError
 
 NAME = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
@@ -32,6 +33,7 @@ _OURS = re.compile(r"(codec|lm|flow|text|clap)/[\w.-]+\.(json|safetensors)")
 _SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
 _INDEX = "model.safetensors.index.json"
 _WEIGHTS = "model.safetensors"
+_OF_OURS = ("model.json", lexicon.NAME)
 _BESIDE = ("README.md", "config.json", "generation_config.json", "tokenizer.json")
 
 
@@ -150,7 +152,7 @@ def needed(files: Collection[str]) -> list[str] | None:
     """
     beside = [name for name in _BESIDE if name in files]
     if any(f"{maker}/config.json" in files for maker in _MAKERS):
-        ours = [name for name in files if name == "model.json" or _OURS.fullmatch(name)]
+        ours = [name for name in files if name in _OF_OURS or _OURS.fullmatch(name)]
         return sorted(ours, key=lambda name: (name.endswith(_WEIGHTS), name))
     if set(_AUDIOCRAFT) <= set(files):
         return [*(name for name in beside if name == "README.md"), *_AUDIOCRAFT]

@@ -19,6 +19,7 @@ from audiogen_cli.hub.card import ModelCard
 if TYPE_CHECKING:
     import torch
 
+    from audiogen_cli.conditioners.lexicon import Lexicon
     from audiogen_cli.conditioners.text import T5Conditioner
     from audiogen_cli.models.clap import CLAP
     from audiogen_cli.models.codec import Codec
@@ -33,7 +34,7 @@ SCORER = "clap"
 class Model:
     """A loaded model. `text` stays on the CPU in float32, `codec` in float32; a language model has the dtype asked for,
     a flow float32. What either makes are frames: codes [B, K, T], or latents [B, D, T]. painter: a flow that paints
-    over the codes of a language model."""
+    over the codes of a language model. lexicon: of words that no caption had."""
 
     name: str
     folder: Path
@@ -44,6 +45,11 @@ class Model:
     text: T5Conditioner
     scored: bool = False
     painter: Flow | None = None
+    lexicon: Lexicon | None = None
+
+    def heard(self, prompt: str | None) -> str | None:
+        """A prompt as the text encoder gets it: words that the model never met are read as others."""
+        return prompt if prompt is None or self.lexicon is None else self.lexicon(prompt)
 
     @property
     def lm(self) -> LM:
@@ -65,6 +71,12 @@ class Model:
     def sound(self, frames: torch.Tensor) -> torch.Tensor:
         """The way back, [B, C, T * hop_length]."""
         return self.codec.sound_of(frames) if frames.is_floating_point() else self.codec.decode(frames)
+
+    def mixed(self, frames: torch.Tensor) -> torch.Tensor:
+        """Frames of L sounds, [L, K or D, T] -> all of them at once, [C, T * hop_length]."""
+        if len(frames) == 1 or not frames.is_floating_point():
+            return self.sound(frames).sum(dim=0)
+        return self.codec.mixed(frames)
 
     @property
     def licence(self) -> str:

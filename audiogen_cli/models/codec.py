@@ -89,6 +89,10 @@ class Codec(nn.Module):
         """latents [B, D, T] -> waveform [B, C, T * hop_length]; `decode` without codes."""
         raise ModelError("the latents of this codec cannot be modelled; choose another kind of codec.")
 
+    def mixed(self, latents: Tensor) -> Tensor:
+        """latents [L, D, T] of L sounds -> all of them at once, waveform [C, T * hop_length]."""
+        return self.sound_of(latents).sum(dim=0)
+
     def forward(self, waveform: Tensor, num_codebooks: int | None = None) -> CodecOutput:
         raise NotImplementedError
 

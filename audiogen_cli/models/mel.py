@@ -193,6 +193,12 @@ class MelCodec(Codec):
         start = torch.full((len(latents),), first_frame * self.config.subframes)
         return self.sound(self.textured(self.decoder(latents, start), start))
 
+    def mixed(self, latents: Tensor) -> Tensor:
+        """Energies add up, band by band, so that the vocoder has one sound to make."""
+        start = torch.zeros(len(latents), dtype=torch.int64)
+        level = self.textured(self.decoder(latents, start), start) * (2 * SPREAD)
+        return self.sound(level.logsumexp(dim=0, keepdim=True) / (2 * SPREAD))[0]
+
     def textured(self, heads: Tensor, start: Tensor) -> Tensor:
         """The decoder's output, from mel frame start[b] on -> log mel [B, M, T'] that fluctuates as that of noise does,
         by exp(spread) times as much."""

@@ -30,6 +30,7 @@ from audiogen_cli.models.decoding import Sampling, decode
 from audiogen_cli.models.flow_decoding import integrate
 from audiogen_cli.models.lm import LM
 from audiogen_cli.pipelines.candidates import Chosen, best, candidate_seed, count_for
+from audiogen_cli.pipelines.layers import layer_seed, plan, together
 from audiogen_cli.pipelines.recipe import check_prompt
 
 T = TypeVar("T")
@@ -59,16 +60,18 @@ def generate(
     stride_seconds: float | None = None,
     keep_padding: bool = False,
     candidates: int | None = None,
+    layers: bool | None = None,
 ) -> Generator[Progress, None, list[Tensor]]:
     """One sound per prompt and seed. Yields Progress; returns waveforms [C, N] on the CPU at the model's rate.
 
-    A prompt of None is no text at all. sampling, stride_seconds, candidates: None is the model's own. With
+    A prompt of None is no text at all. sampling, stride_seconds, candidates, layers: None is the model's own. With
     normalize "none" and fade 0 the decoder's samples come as they are. keep_padding: hear each text padded to the
     longest one, as AudioCraft does with a batch; without, each is made as AudioCraft makes it alone
     (models/decoding.decode). candidates: so many sounds are made for each that is returned, the one that answers its
-    prompt best (pipelines/candidates.py). Raises InputError when the prompts or numbers cannot be used.
+    prompt best (pipelines/candidates.py). layers: whether a text of several sounds is made sound by sound
+    (pipelines/layers.py). Raises InputError when the prompts or numbers cannot be used.
     """
-    how = (sampling, normalize, fade, stride_seconds, keep_padding, candidates)
+    how = (sampling, normalize, fade, stride_seconds, keep_padding, candidates, layers)
     chosen = yield from choose(model, prompts, seconds, seeds, *how)
     return [sound.waveform for sound in chosen]
 
@@ -84,20 +87,27 @@ def choose(
     stride_seconds: float | None = None,
     keep_padding: bool = False,
     candidates: int | None = None,
+    layers: bool | None = None,
 ) -> Generator[Progress, None, list[Chosen]]:
     """`generate` with the scores of the sounds that were chosen."""
     check(prompts, seconds, seeds)
     counts = [count_for(model, prompt, candidates) for prompt in prompts]
-    drawn = [candidate_seed(seed, k) for seed, count in zip(seeds, counts, strict=True) for k in range(count)]
-    texts = [prompt for prompt, count in zip(prompts, counts, strict=True) for _ in range(count)]
+    scenes = [plan(model, prompt, layers) for prompt in prompts]
+    drawn, texts = [], []
+    for scene, seed, count in zip(scenes, seeds, counts, strict=True):
+        apart = [text for turn in scene for text in turn]
+        texts += apart * count
+        drawn += [layer_seed(candidate_seed(seed, k), layer) for k in range(count) for layer in range(len(apart))]
     num_samples = round(seconds * model.sample_rate)
     num_frames = model.codec.num_frames(num_samples)
     how = (sampling or model.sampling, stride_seconds, keep_padding)
     steps = _frames(model, hear(model, texts), None, num_frames, drawn, *how)
     frames = yield from _mapped(steps, lambda done: Progress(done, num_frames, len(drawn)))
-    chosen = []
-    for prompt, own in zip(prompts, frames.split(counts), strict=True):
-        sounds = [waveform[:, :num_samples] for waveform in _sound(model, own)]
+    rows, chosen = iter(frames), []
+    for prompt, scene, count in zip(prompts, scenes, counts, strict=True):
+        size = sum(len(turn) for turn in scene)
+        own = (torch.stack([next(rows) for _ in range(size)]) for _ in range(count))
+        sounds = [together(model, scene, item, num_samples) for item in own]
         waveform, score = best(model, prompt, sounds)
         waveform = audio.fade(audio.normalize(waveform, model.sample_rate, normalize), model.sample_rate, fade)
         chosen.append(Chosen(waveform, score))
@@ -145,7 +155,7 @@ def continue_audio(
 @torch.inference_mode()
 def hear(model: Model, prompts: Sequence[str | None]) -> Condition:
     """The prompts as one condition, each encoded alone so that the others cannot touch its bits."""
-    return Condition.cat([model.text([prompt]) for prompt in prompts])
+    return Condition.cat([model.text([model.heard(prompt)]) for prompt in prompts])
 
 
 def windows(total: int, window: int, stride: int) -> Iterator[tuple[int, int]]:

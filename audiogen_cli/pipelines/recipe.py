@@ -30,7 +30,8 @@ class Recipe:
     """prompt: "" is none. seconds: of new sound. extend_stride: the new seconds of a hop beyond the model's window,
     None is half of that. source, source_hash: the name and content of the recording that was continued, or whose voice
     speaks; transcript: what that says. tries: how often speech was tried at most; trouble: what is wrong with it.
-    candidates: how many sounds this one is the best of. steps: of a flow, from noise to sound."""
+    candidates: how many sounds this one is the best of. steps: of a flow, from noise to sound.
+    layers: whether a text of several sounds was made sound by sound."""
 
     kind: Kind
     prompt: str
@@ -57,6 +58,7 @@ class Recipe:
     trouble: str | None = None
     candidates: int = 1
     steps: int | None = None
+    layers: bool = False
 
     def __post_init__(self) -> None:
         check_prompt(self.prompt, empty=True)

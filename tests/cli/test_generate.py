@@ -89,6 +89,27 @@ def test_a_flow_has_steps_and_neither_top_k_nor_top_p(audiolm: Run, refused: Ref
     assert more.exit_code == 0, more.output
 
 
+def test_layers_are_made_where_they_are_asked_for_and_told(audiolm: Run, refused: Refused) -> None:
+    both = ("generate", "dog barking in rain", "--seconds", 0.5, "--seed", 3)
+    plain, layered = (audiolm(*both, *more) for more in (("-o", "plain.wav"), ("--layers", "-o", "layered.wav")))
+    assert "made as" not in plain.stderr
+    assert '"dog barking in rain" is made as: dog barking + rain\n' in layered.stderr
+    assert Path("plain.wav").read_bytes() != Path("layered.wav").read_bytes()
+    for name, layers in (("plain.wav", False), ("layered.wav", True)):
+        recipe = from_comment(audio.info(name).comment)
+        assert recipe is not None and recipe.layers is layers
+        assert audiolm("generate", "--like", name, "-o", f"again-{name}").exit_code == 0
+        assert Path(f"again-{name}").read_bytes() == Path(name).read_bytes()
+    assert "leave out --layers" in refused("generate", "plain.wav", "--layers", "-o", "x.wav", exit_code=2)
+
+
+def test_words_that_are_read_as_others_are_told(audiolm: Run, tiny_model: Path) -> None:
+    folder = shutil.copytree(tiny_model, "reading")
+    (Path(folder) / "words.txt").write_text("a dog: mutt\n")
+    made = audiolm("generate", "a mutt", "--seconds", 0.3, "--seed", 3, "--model", folder)
+    assert made.stdout == "a-mutt-3.wav\n" and '"a mutt" is made as: a dog\n' in made.stderr
+
+
 def test_every_parameter_is_in_the_file(audiolm: Run, tiny_model: Path) -> None:
     audiolm("generate", "rain", "--seed", 3, "--seconds", 0.5, "--guidance", 1.5, "--top-p", 0.5, "-o", "rain.flac")
     recipe = from_comment(audio.info("rain.flac").comment)

@@ -82,6 +82,14 @@ def test_the_hash_names_what_decides_the_sound(tiny_model: Path, copy: Path) -> 
     assert catalog.find(copy).hash != original
 
 
+def test_a_lexicon_is_a_part_that_may_be_there(tiny_model: Path, copy: Path) -> None:
+    (copy / "words.txt").write_text("a dog: mutt\n")
+    assert catalog.find(copy).hash != catalog.find(tiny_model).hash
+    assert catalog.load(copy).heard("a mutt") == "a dog"
+    assert catalog.load(tiny_model).heard("a mutt") == "a mutt"
+    assert catalog.load(copy).heard(None) is None
+
+
 def test_a_scorer_is_a_part_that_may_be_there(tiny_model: Path, scored_model: Path) -> None:
     plain, scored = catalog.load(tiny_model), catalog.load(scored_model)
     assert plain.clap is None and scored.clap is not None and scored.clap is scored.clap

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,13 @@ def test_a_flow_is_converted_too(flow_model: Path, painted_model: Path, tmp_path
         convert(str(folder), tmp_path / folder.name)
         sounds = [finish(generate(catalog.load(f), ["rain"], 0.4, [0])) for f in (folder, tmp_path / folder.name)]
         assert torch.equal(sounds[0][0], sounds[1][0])
+
+
+def test_a_lexicon_is_converted_too(tiny_model: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_model, tmp_path / "reading")
+    (tmp_path / "reading" / "words.txt").write_text("a dog: mutt\n")
+    convert(str(tmp_path / "reading"), tmp_path / "out")
+    assert catalog.load(tmp_path / "out").heard("a mutt") == "a dog"
 
 
 def test_what_is_there_is_kept_until_all_is_written(tiny_model: Path, tmp_path: Path) -> None:

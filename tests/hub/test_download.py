@@ -159,6 +159,7 @@ def test_layouts_and_what_they_need() -> None:
     assert download.needed([*ours, "codec/evil.py"]) is not None and "codec/evil.py" not in download.needed(
         [*ours, "codec/evil.py"]
     )
+    assert "words.txt" in (download.needed([*ours, "words.txt"]) or [])
     assert "flow/model.safetensors" in (download.needed(["flow/config.json", "flow/model.safetensors"]) or [])
     assert download.needed(["README.md", "state_dict.bin"]) is None
 

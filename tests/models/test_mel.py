@@ -1,4 +1,5 @@
 import dataclasses
+import math
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from audiogen_cli.data.recordings import Recordings
 from audiogen_cli.hub import checkpoint, shelf
 from audiogen_cli.models import mel
 from audiogen_cli.models.hifigan import HiFiGAN, HiFiGANConfig
-from audiogen_cli.models.mel import MelCodec, MelConfig
+from audiogen_cli.models.mel import MEAN, SPREAD, MelCodec, MelConfig
 from audiogen_cli.training.codec import CodecLossConfig, CodecRecipe, CodecTask, CodecTrainingConfig
 from audiogen_cli.training.loop import LoopConfig, train
 
@@ -197,3 +198,21 @@ def test_a_texture_learns_its_spread() -> None:
         }
         found.append(min(losses, key=lambda spread: losses[spread]))
     assert found[0] in (-0.3, 0.0, 0.3) and found[1] == -4.0
+
+
+@torch.no_grad()
+def test_of_two_sounds_the_energies_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, heard = codec(), []
+
+    def listen(level: torch.Tensor) -> torch.Tensor:
+        heard.append(level)
+        return torch.zeros(1, 1, 8)
+
+    monkeypatch.setattr(model, "sound", listen)
+    latents, start = torch.randn(2, TINY.latent_dim, 6), torch.zeros(1, dtype=torch.int64)
+    one, other = (model.textured(model.decoder(x[None], start), start) for x in latents)
+    assert model.mixed(latents).shape == (1, 8)
+    model.mixed(latents[[0, 0]])
+    energies = [(2 * (SPREAD * level + MEAN)).exp() for level in (one, other, heard[0])]
+    assert torch.allclose(energies[0] + energies[1], energies[2], rtol=1e-4)
+    assert torch.allclose(heard[1] - one, torch.tensor(math.log(2) / (2 * SPREAD)), atol=1e-5)
