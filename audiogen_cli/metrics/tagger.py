@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import importlib.metadata
 import os
+import threading
 import warnings
 import zipfile
 from collections.abc import Iterable
@@ -45,14 +46,15 @@ def find() -> Path:
 
 
 class Tagger:
-    """scores(waveform) -> [521] in 0 .. 1, in the order of `labels`. The same waveform gives the same bits."""
+    """scores(waveform) -> [521] in 0 .. 1, in the order of `labels`. The same waveform gives the same bits, in whatever
+    thread: each has an interpreter of its own."""
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
         """path: the tflite file; None looks for the installed one. Raises ModelError when it cannot be used."""
         self.path = Path(path) if path is not None else find()
         self.labels = _labels(self.path)
-        self._classifier = _interpreter(self.path)
-        self._embedder: Any = None
+        self._own = threading.local()
+        self._interpreter(inner=False)
 
     @property
     def hash(self) -> str:
@@ -65,16 +67,16 @@ class Tagger:
 
     def window_scores(self, waveform: Tensor) -> Tensor:
         """waveform [N] at 16 kHz -> [T, 521], a row for each window."""
-        return self._run(self._classifier, waveform, self._classifier.get_output_details()[0])
+        classifier = self._interpreter(inner=False)
+        return self._run(classifier, waveform, classifier.get_output_details()[0])
 
     def embeddings(self, waveform: Tensor) -> Tensor:
         """waveform [N] at 16 kHz -> what the classifier sees of each window, [T, 1024]; for Fréchet distances."""
-        if self._embedder is None:
-            self._embedder = _interpreter(self.path, inner=True)
-        details = self._embedder.get_tensor_details()
+        embedder = self._interpreter(inner=True)
+        details = embedder.get_tensor_details()
         inner = next(d for d in details if d["name"].endswith(_EMBEDDING))
         scale, zero = inner["quantization"]
-        return (self._run(self._embedder, waveform, inner) - zero) * scale
+        return (self._run(embedder, waveform, inner) - zero) * scale
 
     def indices(self, names: Iterable[str]) -> Tensor:
         """Where the named classes stand in `labels`; InputError, with the nearest name, for one that is not there."""
@@ -83,6 +85,13 @@ class Tagger:
             if name not in self.labels:
                 raise InputError(f"the tagger knows no class '{name}'{nearest(name, self.labels)}.")
         return torch.tensor([self.labels.index(name) for name in names])
+
+    def _interpreter(self, inner: bool) -> Any:
+        """This thread's; made when it is first asked for."""
+        name = "embedder" if inner else "classifier"
+        if not hasattr(self._own, name):
+            setattr(self._own, name, _interpreter(self.path, inner))
+        return getattr(self._own, name)
 
     def _run(self, interpreter: Any, waveform: Tensor, wanted: dict[str, Any]) -> Tensor:
         """[T, D] of the wanted tensor, a row for each window."""

@@ -13,8 +13,10 @@ keeps. The parts have files of their own:
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections import Counter
 from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +39,7 @@ from audiogen_cli.pipelines.pairs import Pair, PairReport, measure_pairs
 from audiogen_cli.pipelines.paraphrases import Paraphrase, ParaphraseReport, measure_paraphrases
 from audiogen_cli.pipelines.recognition import Listener, Row, Trial, mean_row, table
 
-CODED = 6  # held-out recordings of each prompt that are heard after the codec too, at most
+CODED = 4  # held-out recordings of each prompt that are heard after the codec too, at most
 
 
 @dataclass(frozen=True)
@@ -135,18 +137,24 @@ def _hear(setup: Setup, listener: Listener, recordings: Sequence[Recording]) -> 
     """The held-out recordings first, so that these come first on the sheets. Those that fit no prompt count as those of
     one more prompt."""
     heard, coded = _Heard([], [], [], [[] for _ in listener.prompts]), Counter[int]()
-    for index, recording in enumerate(sorted(recordings, key=lambda recording: not recording.held_out)):
-        yield Progress("listening to recordings", index, len(recordings))
+    ordered, wanted = sorted(recordings, key=lambda recording: not recording.held_out), []
+    for recording in ordered:
         groups = listener.fitting(recording) or [-1]
-        wanted = recording.held_out and any(coded[group] < CODED for group in groups)
-        coded.update(groups if wanted else ())
-        take = setup.take(recording, wanted)
-        trials = listener.trials(take)
-        heard.trials += trials
-        heard.embedded.append(embed(setup, take))
-        heard.takes += [take] if recording.held_out else []
-        for prompt in dict.fromkeys(trial.prompt for trial in trials):
-            heard.shown[prompt] += [take.example] if len(heard.shown[prompt]) < setup.num_seeds else []
+        wanted.append(recording.held_out and any(coded[group] < CODED for group in groups))
+        coded.update(groups if wanted[-1] else ())
+
+    def hear(recording: Recording, through_codec: bool) -> tuple[Take, list[Trial], Embedded]:
+        take = setup.take(recording, through_codec)
+        return take, listener.trials(take), embed(setup, take)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for index, (take, trials, embedded) in enumerate(pool.map(hear, ordered, wanted)):
+            yield Progress("listening to recordings", index, len(recordings))
+            heard.trials += trials
+            heard.embedded.append(embedded)
+            heard.takes += [take] if take.recording.held_out else []
+            for prompt in dict.fromkeys(trial.prompt for trial in trials):
+                heard.shown[prompt] += [take.example] if len(heard.shown[prompt]) < setup.num_seeds else []
     return heard
 
 

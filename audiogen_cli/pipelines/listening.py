@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import csv
 import re
+import threading
 import zlib
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -76,6 +77,7 @@ class Setup:
     seconds: float
     sampling: Sampling
     candidates: int | None = None
+    _codec: threading.Lock = field(default_factory=threading.Lock)  # it takes all cores by itself
 
     def answers(self, texts: Sequence[str], stage: str) -> Generator[Progress, None, list[Tensor]]:
         """`num_seeds` sounds of each text in turn; as `sounds`."""
@@ -85,12 +87,16 @@ class Setup:
     def sounds(self, texts: Sequence[str], seeds: Sequence[int], stage: str) -> Generator[Progress, None, list[Tensor]]:
         """The decoder's own samples, mono [N] at 16 kHz, one sound for each text and its seed."""
         raw: dict[str, Any] = {"normalize": "none", "fade": 0.0, "candidates": self.candidates}
-        steps = generate(self.model, texts, self.seconds, seeds, self.sampling, **raw)
+        wanted = [(self.model.heard(text), seed) for text, seed in zip(texts, seeds, strict=True)]
+        asked = list(dict.fromkeys(wanted))  # what is heard alike is made once
+        heard, drawn = [text for text, _ in asked], [seed for _, seed in asked]
+        steps = generate(self.model, heard, self.seconds, drawn, self.sampling, **raw)
         while True:
             try:
                 state = next(steps)
             except StopIteration as stop:
-                return [mono(sound, self.model.sample_rate) for sound in stop.value]
+                made = [mono(sound, self.model.sample_rate) for sound in stop.value]
+                return [made[asked.index(key)] for key in wanted]
             yield Progress(stage, state.done_frames, state.total_frames)
 
     def scores(self, waveform: Tensor) -> Tensor:
@@ -105,7 +111,8 @@ class Setup:
 
     def coded(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
         """waveform [N] after the frames that the model makes, and these [K or D, T]."""
-        return round_trip(self.model.codec, waveform, self.model.frames, self.model.sound)
+        with self._codec:
+            return round_trip(self.model.codec, waveform, self.model.frames, self.model.sound)
 
 
 def read_rows(path: Path, columns: Sequence[str], make: Callable[..., T]) -> list[T]:

@@ -39,6 +39,7 @@ from audiogen_cli.pipelines.listening import (
 
 FIRST = 5
 MIXTURES = 4  # of each prompt, at most
+CODED = 2  # of these are heard after the codec too
 
 _ORDERS = {"together": False, "then": True}
 
@@ -55,7 +56,8 @@ class Pair(NamedTuple):
 @dataclass(frozen=True)
 class PairRow:
     """Shares in which both sounds were found; None where there was nothing to hear. mixed, coded: of real mixtures, as
-    they are and after the codec. control: generated sounds judged by the pairs that have no class in common."""
+    they are, and of those that went through the codec. control: generated sounds judged by the pairs that have no class
+    in common."""
 
     prompt: str
     generated: float | None
@@ -103,7 +105,7 @@ def measure_pairs(
                 generated=share([generated[index, :, index]]),
                 control=share([generated[index][:, judge.strangers[index]]]),
                 mixed=share([judge.hits(sound)[index] for sound in mixed]),
-                coded=share([judge.hits(setup.coded(sound)[0])[index] for sound in mixed]),
+                coded=share([judge.hits(setup.coded(sound)[0])[index] for sound in mixed[:CODED]]),
                 mixtures=len(mixed),
             )
         )

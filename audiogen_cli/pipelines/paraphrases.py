@@ -1,7 +1,8 @@
-"""Other words for a plain prompt: what a text encoder that knows the language gains over a list of captions.
+"""Other words for a plain prompt: whether the model knows the language, or a list of captions.
 
 Some paraphrases were heard in training (its captions are reworded); of the others no word was, so that only the text
-encoder can know what they mean. Both are judged by the classes of the plain prompt that they stand for.
+encoder, or a dictionary that came with the model, can know what they mean. Both are judged by the classes of the plain
+prompt that they stand for.
 """
 
 from __future__ import annotations
@@ -28,9 +29,11 @@ class Paraphrase(NamedTuple):
 
 @dataclass(frozen=True)
 class ParaphraseRow:
-    """generated: the share recognised of the paraphrase's sounds; plain: of the plain prompt's."""
+    """read: the paraphrase as the model reads it (conditioners/lexicon.py). generated: the share recognised of its
+    sounds; plain: of the plain prompt's."""
 
     paraphrase: str
+    read: str
     prompt: str
     heard: bool
     generated: float
@@ -77,7 +80,8 @@ def measure_paraphrases(
         classes = setup.tagger.indices(prompt.classes)
         own = sounds[index * setup.num_seeds : (index + 1) * setup.num_seeds]
         hits = [among_first(setup.scores(sound), classes) for sound in own]
-        rows.append(ParaphraseRow(text, prompt.text, heard, sum(hits) / len(hits), plain[prompt.text]))
+        read = setup.model.heard(text) or text
+        rows.append(ParaphraseRow(text, read, prompt.text, heard, sum(hits) / len(hits), plain[prompt.text]))
     groups = [mean_of([row for row in rows if row.heard is heard]) for heard in (True, False)]
     return ParaphraseReport(tuple(rows), *groups)
 

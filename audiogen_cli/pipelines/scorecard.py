@@ -67,10 +67,11 @@ def _paraphrases(report: ParaphraseReport | None) -> Iterator[str]:
     if report is None:
         return
     rows = [
-        [row.paraphrase, row.prompt, "yes" if row.heard else "no", _share(row.generated), _share(row.plain)]
+        [row.paraphrase, row.read, row.prompt, "yes" if row.heard else "no", _share(row.generated), _share(row.plain)]
         for row in report.rows
     ]
-    yield from _table(("paraphrase", "stands for", "heard in training", "generated", "plain prompt"), rows, words=3)
+    columns = ("paraphrase", "read as", "stands for", "heard in training", "generated", "plain prompt")
+    yield from _table(columns, rows, words=4)
     for name, mean in (("words heard in training", report.heard), ("unseen words", report.unseen)):
         if mean is not None:
             relative = "-" if mean.relative is None else f"{mean.relative:.0%}"

@@ -2,6 +2,7 @@
 
 import importlib.util
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -35,6 +36,15 @@ def test_a_class_is_among_the_first_when_fewer_than_that_many_score_higher():
     assert among_first(scores, torch.tensor([4]))
     assert not among_first(scores, torch.tensor([5]))
     assert among_first(scores, torch.tensor([5, 1])), "the best of the classes counts"
+
+
+def test_each_thread_hears_the_same(yamnet):
+    waveforms = list(0.1 * torch.randn(8, 20_000))
+    alone = [(yamnet.scores(waveform), yamnet.embeddings(waveform)) for waveform in waveforms]
+    with ThreadPoolExecutor(4) as pool:
+        scores, embeddings = (list(pool.map(hear, waveforms)) for hear in (yamnet.scores, yamnet.embeddings))
+    for (score, embedding), other, inner in zip(alone, scores, embeddings, strict=True):
+        assert torch.equal(score, other) and torch.equal(embedding, inner)
 
 
 def test_equal_scores_share_a_place_and_zero_is_none():

@@ -82,7 +82,8 @@ def asked(monkeypatch: pytest.MonkeyPatch, sounding: Callable[..., Tensor]) -> S
     monkeypatch.setattr(listening, "generate", generate)
     codec = NoCodec()
     about = {"name": "tiny", "hash": "0", "sample_rate": RATE, "card": SimpleNamespace(candidates=1)}
-    model = SimpleNamespace(**about, codec=codec, frames=codec.encode, sound=codec.decode, sampling=Sampling())
+    parts = {"codec": codec, "frames": codec.encode, "sound": codec.decode, "sampling": Sampling()}
+    model = SimpleNamespace(**about, **parts, heard=lambda text: text.replace("whelp", "puppy"))
     return Setup(model, Oracle(), num_seeds=2, seconds=1.0, sampling=Sampling())  # type: ignore[arg-type]
 
 

@@ -1,5 +1,7 @@
 """Prompts, recordings, and how they come before the tagger."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -21,6 +23,21 @@ def test_the_control_never_pairs_prompts_that_share_a_class(prompts):
     assert torch.equal(pairs, pairs.T)
     assert not pairs[0, 2]
     assert pairs[0, 1] and pairs[0, 3] and pairs[1, 2]
+
+
+def test_texts_that_are_heard_alike_are_made_once(asked, monkeypatch):
+    generate, made = listening.generate, []
+
+    def counting(model, prompts, seconds, seeds, *args, **kwargs):
+        made.extend(zip(prompts, seeds, strict=True))
+        return generate(model, prompts, seconds, seeds, *args, **kwargs)
+
+    monkeypatch.setattr(listening, "generate", counting)
+    texts = ["puppy", "a whelp", "dog", "a puppy", "dog"]
+    sounds = finish(asked.answers(texts, "generating"))
+    assert len(sounds) == 10 and len(made) == 6
+    apart = [finish(asked.answers([text], "generating")) for text in texts]
+    assert all(torch.equal(one, other) for one, other in zip(sounds, itertools.chain(*apart), strict=True))
 
 
 def test_placed_recordings_have_the_length_and_level_asked_for_and_repeat_to_the_bit(tmp_path):

@@ -50,6 +50,7 @@ def test_shares_stand_beside_those_of_the_plain_prompts(asked, prompts):
     report = finish(paraphrases.measure_paraphrases(asked, asked_for, {"rain": 0.5, "clock": 1.0}))
     assert [row.generated for row in report.rows] == [1.0, 1.0, 0.0]
     assert report.heard.relative == 2.0
+    assert [row.read for row in report.rows] == ["rain shower", "a clock", "a timepiece"]
     assert (report.unseen.paraphrases, report.unseen.plain, report.unseen.relative) == (2, 1.0, 0.5)
 
 

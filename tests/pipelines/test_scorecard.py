@@ -19,7 +19,7 @@ FULL = Report(
     mean=DOG,
     pairs=PairReport(5, (RAIN,), RAIN),
     paraphrases=ParaphraseReport(
-        (ParaphraseRow("a mutt", "dog", False, 0.5, 1.0),), None, ParaphraseMean(1, 0.5, 1.0, 0.5)
+        (ParaphraseRow("a mutt", "a dog", "dog", False, 0.5, 1.0),), None, ParaphraseMean(1, 0.5, 1.0, 0.5)
     ),
     likeness=Likeness(
         FrechetReport(21, 9.0, 4.0, 10.0, 5.0, 2.5),
@@ -41,7 +41,7 @@ def test_every_figure_has_its_place():
         "Of the 1 prompts with held-out recordings, generated 0.500, held-out 1.000: 50%.",
         "| dog in rain | 0.25 | 0.000 | 0.50 | 0.50 | 8 |",
         "Of the 1 pairs with mixtures, generated 0.250, real 0.500: 50%.",
-        "| a mutt | dog | no | 0.50 | 1.00 |",
+        "| a mutt | a dog | dog | no | 0.50 | 1.00 |",
         "Of 1 unseen words, generated 0.500, plain prompts 1.000: 50%.",
         "| other held-out recordings | - | 2.50 |",
         "| generated | 0.100 | 0.200 | 0.300 |",
