@@ -33,7 +33,8 @@ _TIME_SCALE = 1000.0
 @dataclass(frozen=True)
 class FlowConfig:
     """latent_dim, frame_rate, codec_fingerprint: of the codec. window_seconds: the longest stretch it learnt.
-    sketched: where it begins when it paints over what a language model has drawn, 0 (noise) to 1 (as it was drawn)."""
+    sketched: where it begins when it paints over what a language model has drawn, 0 (noise) to 1 (as it was drawn).
+    emphasis: how many times as far as that its guidance goes beyond 1 then."""
 
     latent_dim: int = 96
     dim: int = 320
@@ -46,6 +47,7 @@ class FlowConfig:
     frame_rate: float = 50.0
     codec_fingerprint: str = ""
     sketched: float = 0.5
+    emphasis: float = 1.6
 
     def __post_init__(self) -> None:
         if not 0 <= self.sketched <= 1:

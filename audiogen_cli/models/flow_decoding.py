@@ -1,5 +1,8 @@
 """From noise to latents along a learned flow (models/flow.py): Euler's steps, with classifier-free guidance.
 
+Guidance is projected (2410.02416, section 4, without its rescaling and momentum): of what a text adds to where a step
+would end, the part along that is left out. It makes sound louder and coarser, not likelier.
+
 An item's latents are a function of its own prompt, seed and text, to the bit: items are made one after the other.
 """
 
@@ -16,7 +19,6 @@ from audiogen_cli.errors import InputError
 from audiogen_cli.models.decoding import Sampling, take, with_null
 from audiogen_cli.models.flow import Flow
 from audiogen_cli.ops.attention import Memory
-from audiogen_cli.ops.sampling import guide
 
 _SHORTEST_TEXT = 32  # texts are padded to this many tokens, or a multiple of them
 
@@ -41,18 +43,19 @@ def integrate(
     if prompt is not None and prompt.shape[2] > num_frames:
         raise InputError(f"the prompt has {prompt.shape[2]} frames, more than the {num_frames} asked for; ask for more")
     begin = 0.0 if sketch is None else flow.config.sketched
+    guidance = sampling.guidance if sketch is None else 1 + (sampling.guidance - 1) * flow.config.emphasis
     times = torch.linspace(begin, 1, max(1, round(sampling.steps * (1 - begin))) + 1).tolist()
     found = []
     for row, seed in enumerate(seeds):
         own = None if prompt is None else prompt[row : row + 1]
-        heard = _heard(flow, condition, row, sampling.guidance)
+        heard = _heard(flow, condition, row, guidance)
         frames = _noise(flow, num_frames, seed, sampling.temperature)
         if sketch is not None:
             frames = frames * (1 - begin) + flow.whitened(sketch[row : row + 1].to(frames.device)) * begin
         frames, known = _with_prompt(flow, frames, own)
         memory = _remember(flow, heard)
         for step, span in enumerate(itertools.pairwise(times), start=1):
-            frames = _step(flow, frames, known, heard, memory, span, sampling.guidance)
+            frames = _step(flow, frames, known, heard, memory, span, guidance)
             yield num_frames * (row * (len(times) - 1) + step) // (len(seeds) * (len(times) - 1))
         found.append(_end(flow, frames, own))
     return torch.cat(found)
@@ -99,8 +102,19 @@ def _step(
     time = torch.full((rows,), span[0], device=frames.device)
     velocity = flow(frames.expand(rows, -1, -1), time, heard, known.expand(rows, -1), memory)
     if rows == 2:
-        velocity = guide(velocity[:1], velocity[1:], guidance)
+        velocity = guided(frames, velocity[:1], velocity[1:], span[0], guidance)
     return frames + velocity.masked_fill(known[..., None], 0.0) * (span[1] - span[0])
+
+
+def guided(frames: Tensor, velocity: Tensor, null: Tensor, time: float, guidance: float) -> Tensor:
+    """frames [1, T, D] at a time, their velocity with the text and without it -> the velocity to take. Guidance up to 1
+    lies between the two, and is not projected."""
+    added = velocity - null
+    if guidance <= 1:
+        return null + guidance * added
+    end = frames + velocity * (1 - time)
+    along = (added * end).sum() / end.square().sum().clamp_min(1e-12) * end
+    return velocity + (guidance - 1) * (added - along)
 
 
 @torch.inference_mode()

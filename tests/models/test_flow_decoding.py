@@ -9,7 +9,7 @@ from audiogen_cli.conditioners.base import Condition
 from audiogen_cli.errors import InputError
 from audiogen_cli.models.decoding import Sampling, finish
 from audiogen_cli.models.flow import Flow, FlowConfig
-from audiogen_cli.models.flow_decoding import integrate
+from audiogen_cli.models.flow_decoding import guided, integrate
 
 T, D, TEXT = 9, 6, 12
 
@@ -94,6 +94,7 @@ def test_a_sketch_is_painted_over_from_the_time_that_the_configuration_says(flow
         return finish(integrate(flow, condition, T, [0, 1], Sampling(steps=4), sketch=over, **more))
 
     torch.testing.assert_close(painted(1.0, sketch), sketch, atol=1e-4, rtol=1e-4)
+    flow.config = dataclasses.replace(flow.config, emphasis=1.0)
     torch.testing.assert_close(painted(0.0, sketch), painted(0.0, None))
     half = painted(0.5, sketch)
     assert not torch.equal(half, painted(0.5, other)) and not torch.equal(half, painted(0.25, sketch))
@@ -105,3 +106,25 @@ def test_a_sketch_is_painted_over_from_the_time_that_the_configuration_says(flow
 def test_progress_goes_from_the_first_step_to_all_frames(flow: Flow) -> None:
     steps = list(integrate(flow, texts(3, 4), T, [0, 1], Sampling(steps=5)))
     assert len(steps) == 10 and steps == sorted(steps) and steps[-1] == T
+
+
+def test_guidance_adds_nothing_along_where_a_step_would_end() -> None:
+    frames, velocity, null = torch.randn(3, 1, 7, 5, generator=torch.Generator().manual_seed(0)).unbind(0)
+    frames, velocity, null = frames[None], velocity[None], null[None]
+    end = frames + velocity * 0.75
+    push = guided(frames, velocity, null, 0.25, 4.0) - velocity
+    assert abs(float((push * end).sum())) < 1e-4 and float(push.norm()) > 1
+    along = velocity - null - push / 3
+    torch.testing.assert_close(along, end * ((along * end).sum() / end.square().sum()))
+    for guidance, wanted in ((0.0, null), (1.0, velocity), (0.5, (velocity + null) / 2)):
+        torch.testing.assert_close(guided(frames, velocity, null, 0.25, guidance), wanted)
+
+
+def test_painting_is_guided_with_emphasis(flow: Flow) -> None:
+    def painted(emphasis: float, guidance: float, sketch: torch.Tensor | None) -> torch.Tensor:
+        flow.config = dataclasses.replace(flow.config, emphasis=emphasis)
+        return finish(integrate(flow, texts(3), T, [0], Sampling(steps=4, guidance=guidance), None, sketch))
+
+    sketch = torch.randn(1, D, T)
+    assert torch.equal(painted(2.0, 3.0, sketch), painted(1.0, 5.0, sketch))
+    assert torch.equal(painted(2.0, 3.0, None), painted(1.0, 3.0, None))
