@@ -98,6 +98,8 @@ def continued(prompt: Audio) -> Maker:
         pipeline: Any = audiolm if isinstance(model, audiolm.AudioLM) else generate
         same, seeds = jobs[0].recipe, [job.recipe.seed for job in jobs]
         how = (_sampling(same), same.fade, same.extend_stride)
+        if pipeline is generate:
+            _explain(model, same.prompt or None, layers=False)
         return _unscored(pipeline.continue_audio(model, *prompt, same.prompt, same.seconds, seeds, *how))
 
     return make

@@ -108,6 +108,8 @@ def test_words_that_are_read_as_others_are_told(audiolm: Run, tiny_model: Path) 
     (Path(folder) / "words.txt").write_text("a dog: mutt\n")
     made = audiolm("generate", "a mutt", "--seconds", 0.3, "--seed", 3, "--model", folder)
     assert made.stdout == "a-mutt-3.wav\n" and '"a mutt" is made as: a dog\n' in made.stderr
+    more = audiolm("continue", "a-mutt-3.wav", "--text", "mutts and a mutt", "--seconds", 0.3, "--model", folder)
+    assert '"mutts and a mutt" is made as: mutts and a dog\n' in more.stderr
 
 
 def test_every_parameter_is_in_the_file(audiolm: Run, tiny_model: Path) -> None:
