@@ -71,12 +71,9 @@ def test_what_captions_mix_comes_apart(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_what_follows_comes_apart_in_its_order(seed: int) -> None:
+def test_what_follows_comes_apart_in_its_order(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(captions, "widen", lambda caption, rng, times: caption)
     rng = np.random.default_rng(seed)
-    pairs = [(one, other) for one in SOUNDS for other in SOUNDS if one != other]
-    right = []
-    for one, other in pairs:
-        scene = scenes.split(captions.follow(Part(one), Part(other), rng))
-        keys = [captions.class_key(turn[0]) for turn in scene]
-        right.append(len(scene) == 2 and keys.index(captions.class_key(scene[0][0])) == 0)
-    assert sum(right) >= 0.85 * len(right)
+    for one in SOUNDS:
+        for other in SOUNDS:
+            assert scenes.split(captions.follow(Part(one), Part(other), rng)) == [[one], [other]]
