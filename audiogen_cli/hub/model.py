@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from audiogen_cli.conditioners.lexicon import Lexicon
     from audiogen_cli.conditioners.text import T5Conditioner
     from audiogen_cli.models.clap import CLAP
-    from audiogen_cli.models.codec import Codec
+    from audiogen_cli.models.codec import Codec, Latents
     from audiogen_cli.models.decoding import Sampling
     from audiogen_cli.models.flow import Flow
     from audiogen_cli.models.lm import LM
@@ -60,23 +60,29 @@ class Model:
             raise ModelError(f"{self.name} has no language model but a flow of latents; name another model.")
         return self.maker
 
+    @property
+    def latents(self) -> Latents:
+        """The codec's latents, or its mels, as the flow has it that makes or paints the sound."""
+        flow = self.painter or self.maker
+        return self.codec.view(getattr(flow.config, "space", "latents"))
+
     def frames(self, waveform: torch.Tensor) -> torch.Tensor:
         """waveform [B, C, N] as the model makes sound itself: in as many codebooks as it has, or in latents."""
         from audiogen_cli.models.lm import LM
 
         if isinstance(self.maker, LM):
             return self.codec.encode(waveform, self.maker.config.num_codebooks)
-        return self.codec.latents(waveform)
+        return self.latents.latents(waveform)
 
     def sound(self, frames: torch.Tensor) -> torch.Tensor:
         """The way back, [B, C, T * hop_length]."""
-        return self.codec.sound_of(frames) if frames.is_floating_point() else self.codec.decode(frames)
+        return self.latents.sound_of(frames) if frames.is_floating_point() else self.codec.decode(frames)
 
     def mixed(self, frames: torch.Tensor) -> torch.Tensor:
         """Frames of L sounds, [L, K or D, T] -> all of them at once, [C, T * hop_length]."""
         if len(frames) == 1 or not frames.is_floating_point():
             return self.sound(frames).sum(dim=0)
-        return self.codec.mixed(frames)
+        return self.latents.mixed(frames)
 
     @property
     def licence(self) -> str:
@@ -135,6 +141,8 @@ def check_fit(model: Model, part: LM | Flow | None) -> None:
         part.config.num_codebooks > model.codec.num_codebooks or part.config.codebook_size != model.codec.codebook_size
     ):
         raise ModelError(f"{model.folder}: the language model has more codes than its codec; fetch the model again.")
+    if not isinstance(part, LM):
+        model.codec.view(part.config.space)
     if abs(config.frame_rate - model.codec.frame_rate) > 1e-3:
         raise ModelError(
             f"{model.folder}: the {name} makes {config.frame_rate:g} frames a second, its codec "

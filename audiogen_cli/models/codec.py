@@ -9,7 +9,7 @@ waveform back to N.
 from __future__ import annotations
 
 import hashlib
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,18 @@ class CodecOutput(NamedTuple):
     commitment: Tensor
     magnitude: Tensor | None = None
     levels: Levels | None = None
+
+
+class Latents(Protocol):
+    """What a flow makes, [B, D, T], and how it is heard."""
+
+    def latents(self, waveform: Tensor) -> Tensor: ...
+
+    def latents_of(self, codes: Tensor) -> Tensor: ...
+
+    def sound_of(self, latents: Tensor) -> Tensor: ...
+
+    def mixed(self, latents: Tensor) -> Tensor: ...
 
 
 class Codec(nn.Module):
@@ -92,6 +104,12 @@ class Codec(nn.Module):
     def mixed(self, latents: Tensor) -> Tensor:
         """latents [L, D, T] of L sounds -> all of them at once, waveform [C, T * hop_length]."""
         return self.sound_of(latents).sum(dim=0)
+
+    def view(self, space: str) -> Latents:
+        """This codec with its latents in the terms of a flow's `space`. Raises ModelError when it has no such."""
+        if space != "latents":
+            raise ModelError(f"this codec makes no sound of {space} spectrograms; choose a mel codec.")
+        return self
 
     def forward(self, waveform: Tensor, num_codebooks: int | None = None) -> CodecOutput:
         raise NotImplementedError

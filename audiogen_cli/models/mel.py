@@ -194,10 +194,16 @@ class MelCodec(Codec):
         return self.sound(self.textured(self.decoder(latents, start), start))
 
     def mixed(self, latents: Tensor) -> Tensor:
-        """Energies add up, band by band, so that the vocoder has one sound to make."""
         start = torch.zeros(len(latents), dtype=torch.int64)
-        level = self.textured(self.decoder(latents, start), start) * (2 * SPREAD)
-        return self.sound(level.logsumexp(dim=0, keepdim=True) / (2 * SPREAD))[0]
+        return self.added(self.textured(self.decoder(latents, start), start))
+
+    def added(self, level: Tensor) -> Tensor:
+        """log mels [L, M, T'] of L sounds -> all of them at once, [1, N]. Energies add up, band by band, so that the
+        vocoder has one sound to make."""
+        return self.sound((level * (2 * SPREAD)).logsumexp(dim=0, keepdim=True) / (2 * SPREAD))[0]
+
+    def view(self, space: str) -> Codec | Mels:
+        return Mels(self) if space == "mel" else self
 
     def textured(self, heads: Tensor, start: Tensor) -> Tensor:
         """The decoder's output, from mel frame start[b] on -> log mel [B, M, T'] that fluctuates as that of noise does,
@@ -249,6 +255,36 @@ class MelCodec(Codec):
         fluctuation = (residual - _local_mean(residual)).abs() / usual
         spread = heads[:, 1].clamp(*SPREADS)
         return (fluctuation * (-spread).exp() + spread).mean()
+
+
+class Mels:
+    """The log mel spectrograms of a MelCodec in the place of its latents, stacked: [B, subframes * M, T]. Nothing of
+    what its vocoder hears is left out."""
+
+    def __init__(self, codec: MelCodec) -> None:
+        self.codec, self.subframes = codec, codec.config.subframes
+
+    def latents(self, waveform: Tensor) -> Tensor:
+        return self._stacked(self.codec.level(waveform))
+
+    @torch.no_grad()
+    def latents_of(self, codes: Tensor) -> Tensor:
+        """What the codec makes of its codes."""
+        start = torch.zeros(len(codes), dtype=torch.int64)
+        return self._stacked(self.codec.textured(self.codec.decoder(self.codec.latents_of(codes), start), start))
+
+    def sound_of(self, latents: Tensor) -> Tensor:
+        return self.codec.sound(self._split(latents))
+
+    def mixed(self, latents: Tensor) -> Tensor:
+        return self.codec.added(self._split(latents))
+
+    def _stacked(self, level: Tensor) -> Tensor:
+        """[B, M, T * S] -> [B, S * M, T]"""
+        return level.unflatten(2, (-1, self.subframes)).permute(0, 3, 1, 2).flatten(1, 2)
+
+    def _split(self, latents: Tensor) -> Tensor:
+        return latents.unflatten(1, (self.subframes, -1)).permute(0, 2, 3, 1).flatten(2)
 
 
 def _places(start: Tensor, frames: int) -> Tensor:

@@ -277,7 +277,7 @@ def _frames_done(start: int, known: int, done: int) -> int:
 def _sketch(model: Model, codes: Tensor) -> Tensor:
     """codes [B, K, T] -> the latents [B, D, T] that they stand for."""
     device = next(model.codec.parameters()).device
-    return model.codec.latents_of(codes.to(device)).cpu()
+    return model.latents.latents_of(codes.to(device)).cpu()
 
 
 @torch.inference_mode()

@@ -47,11 +47,13 @@ class Batch(NamedTuple):
 @dataclass(frozen=True)
 class FlowTrainingConfig:
     """condition_dropout: the share of examples that lose their text. known: the share whose beginning is known, up to
-    three quarters of it. evenness: 0 leaves the latents' axes as they are, 1 gives all the same spread (Flow.fit)."""
+    three quarters of it. evenness: 0 leaves the latents' axes as they are, 1 gives all the same spread (Flow.fit).
+    time_spread: how far the times that it learns lie apart."""
 
     condition_dropout: float = 0.1
     known: float = 0.2
     evenness: float = 0.6
+    time_spread: float = 1.0
     repeats: int = 1
     weight_decay: float = 0.02
     samples: tuple[str, ...] = ("dog barking in rain", "a rooster crowing", "footsteps on gravel", "an explosion")
@@ -72,7 +74,7 @@ class FlowRecipe:
 @torch.no_grad()
 def fitted(recipe: FlowRecipe, codec: Codec, text: T5Conditioner) -> FlowRecipe:
     """The recipe for this codec and text encoder. Raises ModelError when the codec's latents cannot be modelled."""
-    latents = codec.latents(torch.zeros(1, codec.channels, codec.hop_length))
+    latents = codec.view(recipe.model.space).latents(torch.zeros(1, codec.channels, codec.hop_length))
     model = replace(
         recipe.model,
         latent_dim=latents.shape[1],
@@ -90,7 +92,7 @@ def example_sources(recipe: FlowRecipe, codec: Codec, data: TrainingData) -> tup
     def source(subset: Subset, config: SegmentConfig, repeats: int = 1) -> SegmentExamples:
         labels = [clip.caption for clip in subset.clips]
         segments = Segments(subset.recordings, labels, config, recipe.loop.seed)
-        return SegmentExamples(segments, codec.latents, recipe.loop.batch_size, repeats)
+        return SegmentExamples(segments, codec.view(recipe.model.space).latents, recipe.loop.batch_size, repeats)
 
     level = sum(recipe.segments.level_db) / 2
     plain = replace(PLAIN, sample_rate=codec.sample_rate, seconds=recipe.segments.seconds, level_db=(level, level))
@@ -126,18 +128,26 @@ class FlowTask:
         start: Flow | None = None,
         folders: Mapping[str, Path] | None = None,
     ) -> None:
-        """`folders`: checkpoint folders ("codec", "text") that `export` puts beside the flow's."""
+        """`folders`: checkpoint folders ("codec", "text") that `export` puts beside the flow's. start: a flow to train
+        on; of one of another space, what lies between its ends (Flow.begin_with)."""
         self.recipe, self.config = recipe, recipe.training
         self.codec, self.text, self.source = codec, text, source
         self.train, self.validation, self.folders = train, validation, dict(folders or {})
-        self.flow = start or Flow(recipe.model)
-        if start is None:
-            latents = torch.cat([train(step).frames for step in range(_FITTED_ON)])
-            self.flow.fit(latents.transpose(1, 2).flatten(0, 1), 1 - self.config.evenness)
+        self.flow = self._begun(start)
         self.average = averaged(self.flow, recipe.loop)
         self.modules: dict[str, nn.Module] = {"flow": self.flow}
         self.extras: dict[str, Any] = {"average": self.average}
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
+
+    def _begun(self, start: Flow | None) -> Flow:
+        if start is not None and start.config.space == self.recipe.model.space:
+            return start
+        flow = Flow(self.recipe.model)
+        latents = torch.cat([self.train(step).frames for step in range(_FITTED_ON)])
+        flow.fit(latents.transpose(1, 2).flatten(0, 1), 1 - self.config.evenness)
+        if start is not None:
+            flow.begin_with(start)
+        return flow
 
     def prepare(self, accelerator: Accelerator, config: LoopConfig) -> None:
         self.accelerator, self.loop = accelerator, config
@@ -156,7 +166,7 @@ class FlowTask:
     def _asked(self, latents: Tensor, condition: Condition, generator: torch.Generator, known: float) -> Batch:
         """Noise and a time for each row; times near the middle come up most, as in 2403.03206, section 3.1."""
         size, dim, frames = latents.shape
-        time = torch.sigmoid(torch.randn(size, generator=generator))
+        time = torch.sigmoid(torch.randn(size, generator=generator) * self.config.time_spread)
         noise = torch.randn(size, frames, dim, generator=generator)
         length = 1 + (torch.rand(size, generator=generator) * (0.75 * frames)).long()
         length = length.masked_fill(torch.rand(size, generator=generator) >= known, 0).clamp_max(frames - 1)
@@ -199,7 +209,7 @@ class FlowTask:
         sampling = decoding.Sampling(guidance=self.config.sample_guidance)
         made = decoding.finish(integrate(flow, condition, frames, range(len(self.config.samples)), sampling))
         for index, prompt in enumerate(self.config.samples):
-            sound = self.codec.sound_of(made[index : index + 1])[0]
+            sound = self.codec.view(flow.config.space).sound_of(made[index : index + 1])[0]
             stem = f"{index}-{prompt.replace(' ', '-')}"
             audio.write(folder / f"{stem}.wav", sound.clamp(-1, 1), self.codec.sample_rate, force=True)
             image.write_spectrogram(folder / f"{stem}.png", sound, self.codec.sample_rate, force=True)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from audiogen_cli.errors import ModelError
-from audiogen_cli.hub import catalog
+from audiogen_cli.hub import catalog, checkpoint
+from audiogen_cli.models.flow import Flow
 
 
 @pytest.fixture
@@ -92,4 +95,13 @@ def test_a_flow_beside_a_language_model_paints(painted_model: Path, tiny_model: 
     shutil.copytree(painted_model, other)
     edit(other / "flow" / "config.json", lambda header: header["config"].update(codec_fingerprint="0123456789ab"))
     with pytest.raises(ModelError, match="the flow speaks the latents of codec 0123456789ab"):
+        catalog.load(other)
+
+
+def test_a_flow_of_mels_beside_a_codec_without_is_refused(flow_model: Path, tmp_path: Path) -> None:
+    shutil.copytree(flow_model, other := tmp_path / "other")
+    flow: Any = checkpoint.load(other / "flow")
+    shutil.rmtree(other / "flow")
+    checkpoint.save(other / "flow", Flow(dataclasses.replace(flow.config, space="mel", subframes=2)))
+    with pytest.raises(ModelError, match="makes no sound of mel spectrograms"):
         catalog.load(other)

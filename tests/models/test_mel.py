@@ -216,3 +216,17 @@ def test_of_two_sounds_the_energies_add_up(monkeypatch: pytest.MonkeyPatch) -> N
     energies = [(2 * (SPREAD * level + MEAN)).exp() for level in (one, other, heard[0])]
     assert torch.allclose(energies[0] + energies[1], energies[2], rtol=1e-4)
     assert torch.allclose(heard[1] - one, torch.tensor(math.log(2) / (2 * SPREAD)), atol=1e-5)
+
+
+@torch.no_grad()
+def test_the_mels_view_leaves_nothing_out() -> None:
+    model = codec(dataclasses.replace(TINY, texture=True))
+    mels, waveform = model.view("mel"), 0.1 * torch.randn(2, 1, 32 * 7 + 5)
+    latents = mels.latents(waveform)
+    assert latents.shape == (2, 4 * 6, 8)
+    torch.testing.assert_close(latents[:, 6 * 1 + 3, 2], model.level(waveform)[:, 3, 2 * 4 + 1])  # frame 2, spectrum 1
+    torch.testing.assert_close(mels.sound_of(latents), model.sound(model.level(waveform)))
+    codes = model.encode(waveform)
+    torch.testing.assert_close(mels.sound_of(mels.latents_of(codes)), model.decode(codes))
+    torch.testing.assert_close(mels.mixed(mels.latents_of(codes)), model.mixed(model.latents_of(codes)))
+    assert model.view("latents") is model

@@ -1,4 +1,5 @@
 import dataclasses
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,14 @@ from audiogen_cli.conditioners.text import T5Conditioner
 from audiogen_cli.config import to_dict
 from audiogen_cli.data.manifest import Clip
 from audiogen_cli.data.recordings import Recordings
+from audiogen_cli.errors import ModelError
 from audiogen_cli.hub import catalog, checkpoint
 from audiogen_cli.models.codec import Codec
-from audiogen_cli.models.flow import FlowConfig
+from audiogen_cli.models.decoding import finish
+from audiogen_cli.models.flow import Flow, FlowConfig
+from audiogen_cli.models.hifigan import HiFiGANConfig
+from audiogen_cli.models.mel import MelCodec, MelConfig
+from audiogen_cli.pipelines.generate import generate
 from audiogen_cli.training.data import Subset, TrainingData
 from audiogen_cli.training.flow import FlowRecipe, FlowTask, FlowTrainingConfig, example_sources, fitted
 from audiogen_cli.training.loop import LoopConfig, train
@@ -35,14 +41,14 @@ def subset(captions: tuple[str, ...]) -> Subset:
     return Subset([Clip(f"{c}.wav", c, 0.75, "test") for c in captions], Recordings(sounds))
 
 
-def task(tiny_model: Path, recipe: FlowRecipe = RECIPE) -> FlowTask:
+def task(tiny_model: Path, recipe: FlowRecipe = RECIPE, start: Flow | None = None) -> FlowTask:
     torch.manual_seed(0)
     codec: Codec = checkpoint.load(tiny_model / "codec")  # type: ignore[assignment]
     text = T5Conditioner.load(tiny_model / "text")
     recipe = fitted(recipe, codec, text)
     sources = example_sources(recipe, codec, TrainingData(subset(("a dog barking", "rain")), subset(("a bell",))))
     folders = {part: tiny_model / part for part in ("codec", "text")}
-    return FlowTask(recipe, codec, text, *sources, {"data": "noise"}, None, folders)
+    return FlowTask(recipe, codec, text, *sources, {"data": "noise"}, start, folders)
 
 
 def run(tiny_model: Path, folder: Path, recipe: FlowRecipe = RECIPE, resume: bool = False) -> list[dict[str, float]]:
@@ -121,3 +127,52 @@ def test_the_latents_are_whitened_as_asked(tiny_model: Path) -> None:
         frames = torch.cat([made.flow.whitened(made.train(step).frames) for step in range(4)]).flatten(0, 1)
         variances = torch.linalg.eigvalsh(torch.cov(frames.T))
         assert (variances[-1] < 1.1 * variances[0]) == (evenness == 1.0)
+
+
+@pytest.fixture
+def mel_model(tiny_model: Path, tmp_path: Path) -> Path:
+    """The tiny model's text encoder beside a codec of mels."""
+    voice = HiFiGANConfig(
+        sample_rate=8_000,
+        n_fft=160,
+        num_mels=6,
+        f_max=4000.0,
+        channels=16,
+        upsample_rates=(5, 4),
+        upsample_kernels=(9, 8),
+    )
+    torch.manual_seed(0)
+    small = {"subframe_dim": 8, "dim": 12, "encoder_layers": 1, "decoder_layers": 1, "latent_dim": 6, "kernel_size": 3}
+    codec = MelCodec(MelConfig(voice, subframes=4, num_codebooks=3, codebook_size=8, **small))  # type: ignore[arg-type]
+    codec(torch.randn(4, 1, 4_000))  # k-means start
+    checkpoint.save(tmp_path / "mels" / "codec", codec)
+    shutil.copytree(tiny_model / "text", tmp_path / "mels" / "text")
+    return tmp_path / "mels"
+
+
+MELS = dataclasses.replace(RECIPE, model=dataclasses.replace(MODEL, space="mel", subframes=4, subframe_dim=8))
+
+
+def test_a_flow_of_mels_is_trained_and_generates(mel_model: Path, tmp_path: Path) -> None:
+    metrics = run(mel_model, tmp_path, MELS)
+    assert 0.1 < metrics[0]["loss"] < 1.5
+    model = catalog.load(tmp_path / "model")
+    assert (model.maker.config.space, model.maker.config.latent_dim) == ("mel", 24)
+    [sound] = finish(generate(model, ["rain"], 0.4, [0]))
+    [same] = finish(generate(model, ["rain"], 0.4, [0]))
+    assert sound.shape == (1, 3_200) and torch.equal(sound, same) and sound.abs().max() > 0
+    assert model.frames(sound[None]).shape == (1, 24, 40)
+
+
+def test_it_begins_with_a_flow_of_latents(mel_model: Path) -> None:
+    former = task(mel_model).flow
+    torch.nn.init.normal_(former.out_norm.weight)
+    begun = task(mel_model, MELS, former).flow
+    assert begun.of_mels and torch.equal(begun.out_norm.weight, former.out_norm.weight)
+    assert begun.whiten.item() != 1  # fitted to the recordings
+    assert task(mel_model, RECIPE, former).flow is former
+
+
+def test_mels_need_a_codec_of_mels(tiny_model: Path) -> None:
+    with pytest.raises(ModelError, match="makes no sound of mel spectrograms; choose a mel codec"):
+        task(tiny_model, MELS)
