@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -85,12 +85,11 @@ class Setup:
         return self.sounds(repeated, list(range(self.num_seeds)) * len(texts), stage)
 
     def sounds(self, texts: Sequence[str], seeds: Sequence[int], stage: str) -> Generator[Progress, None, list[Tensor]]:
-        """The decoder's own samples, mono [N] at 16 kHz, one sound for each text and its seed."""
-        raw: dict[str, Any] = {"normalize": "none", "fade": 0.0, "candidates": self.candidates}
+        """As `audiolm generate` writes them, but mono [N] at 16 kHz: one sound for each text and its seed."""
         wanted = [(self.model.heard(text), seed) for text, seed in zip(texts, seeds, strict=True)]
         asked = list(dict.fromkeys(wanted))  # what is heard alike is made once
         heard, drawn = [text for text, _ in asked], [seed for _, seed in asked]
-        steps = generate(self.model, heard, self.seconds, drawn, self.sampling, **raw)
+        steps = generate(self.model, heard, self.seconds, drawn, self.sampling, candidates=self.candidates)
         while True:
             try:
                 state = next(steps)

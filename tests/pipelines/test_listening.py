@@ -88,6 +88,18 @@ def test_every_text_is_asked_for_with_every_seed(asked, sounding):
     assert torch.equal(sounds[1], sounding(1.0, 0.0, 0.0, 0.0)) and torch.equal(sounds[2], sounding(0.0, 0.0, 1.0, 0.0))
 
 
+def test_sounds_are_judged_as_they_are_written(asked, monkeypatch):
+    generate, ways = listening.generate, []
+
+    def noting(*args, **kwargs):
+        ways.append((args[5:], kwargs))
+        return generate(*args, **kwargs)
+
+    monkeypatch.setattr(listening, "generate", noting)
+    finish(asked.answers(["dog"], "generating"))
+    assert ways == [((), {"candidates": None})]  # loudness and fades are those of `audiolm generate`
+
+
 def test_a_recording_goes_through_the_codec_where_asked(asked, tmp_path):
     audio.write(tmp_path / "a.wav", 0.1 * torch.randn(1, 4_410), 44_100)
     for coded in (True, False):
