@@ -9,13 +9,10 @@ Its latents are the codec's before they are quantized, so that nothing is lost t
 frame hears every other one; text by cross-attention; time and the mean of the text's vectors through adaptive norms.
 Frames that are known (the end of a recording to continue) stand in their place, undisturbed, with a mark.
 
-Or its frames are patches of the log mel spectrogram that a vocoder makes audible (`space` "mel"), of which a codec's
-latents keep only a part. Most of a spectrogram's texture cannot be foretold, so the network adds to what is likeliest
-of a number of that spread by itself (after 2206.00364, section 5, with the velocity in the place of the sound):
-
-    velocity = (t s^2 - (1 - t)) / v x_t + s / sqrt(v) network(x_t, t, text)        v = t^2 s^2 + (1 - t)^2
-
-s: the spread of what is modelled, beside 1 of the noise.
+Or its frames are patches of the log mel spectrogram that a vocoder makes audible (`space` "mel"): 640 numbers, of which
+it makes those along the `axes` with most of the spread. What is left, fine and faint, is noise of the size that it has
+on average, the same each time. A hundred such axes keep more of a sound than as many latents of a codec that was made
+to be quantized.
 
 Or it begins at the time `sketched` with what a language model has drawn in codes, and paints over it (SDEdit,
 2108.01073). The loop from noise to sound is models/flow_decoding.py.
@@ -23,6 +20,7 @@ Or it begins at the time `sketched` with what a language model has drawn in code
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Literal
 
@@ -32,13 +30,13 @@ from torch import Tensor, nn
 
 from audiogen_cli.conditioners.base import Condition
 from audiogen_cli.errors import ConfigError
-from audiogen_cli.models.patches import PatchReader, PatchWriter
 from audiogen_cli.ops.adaptive import AdaptiveNorm
 from audiogen_cli.ops.attention import Linear, Memory, Rotary
 from audiogen_cli.ops.transformer import Transformer, TransformerConfig, gaussian, sinusoids
 
 _TIME_DIM = 256
 _TIME_SCALE = 1000.0
+_NOISE_FRAMES = 512  # after which the noise begins again
 _BETWEEN = ("transformer.", "condition_proj.", "mean_proj.", "time_proj.", "out_norm.")
 
 
@@ -46,9 +44,8 @@ _BETWEEN = ("transformer.", "condition_proj.", "mean_proj.", "time_proj.", "out_
 class FlowConfig:
     """latent_dim, frame_rate, codec_fingerprint: of the codec. window_seconds: the longest stretch it learnt.
     sketched: where it begins when it paints over what a language model has drawn, 0 (noise) to 1 (as it was drawn).
-    emphasis: how many times as far as that its guidance goes beyond 1 then. space: what its frames are. Of a flow of
-    mels, subframes: spectra of a frame; subframe_dim, subframe_layers: of the convolutions that make these
-    (models/patches.py); spread: the spectrogram's, beside the noise's."""
+    emphasis: how many times as far as that its guidance goes beyond 1 then. space: what its frames are. axes: how many
+    numbers of a frame it makes, the rest is noise; 0 is all of them."""
 
     latent_dim: int = 96
     dim: int = 320
@@ -63,18 +60,24 @@ class FlowConfig:
     sketched: float = 0.5
     emphasis: float = 1.6
     space: Literal["latents", "mel"] = "latents"
-    subframes: int = 8
-    subframe_dim: int = 128
-    subframe_layers: int = 2
-    spread: float = 0.5
+    axes: int = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.sketched <= 1:
             raise ValueError(f"sketched must lie in 0 .. 1, not {self.sketched}; change it")
+        if not 0 <= self.axes <= self.latent_dim:
+            raise ValueError(
+                f"axes must lie in 0 .. {self.latent_dim}, the numbers of a frame, not {self.axes}; change it"
+            )
         if self.dim % self.num_heads or (self.dim // self.num_heads) % 2:
             raise ValueError(
                 f"dim {self.dim} must give each of the {self.num_heads} heads the same even width; change one"
             )
+
+    @property
+    def made(self) -> int:
+        """How many numbers of a frame the network makes."""
+        return self.axes or self.latent_dim
 
     def transformer(self) -> TransformerConfig:
         return TransformerConfig(
@@ -88,30 +91,30 @@ class FlowConfig:
 
 
 class Flow(nn.Module):
-    """`centre`, `whiten`, `colour` say how latents are turned and scaled (`fit`); all else here is in those terms."""
+    """`centre`, `whiten`, `colour` say how latents are turned and scaled (`fit`); all else here is in those terms.
+    `rest`: the other axes, as long as the spread along them."""
 
     centre: Tensor
     whiten: Tensor
     colour: Tensor
+    rest: Tensor
 
     def __init__(self, config: FlowConfig) -> None:
         super().__init__()
         self.config = config
-        latent, dim = config.latent_dim, config.dim
-        self.of_mels = config.space == "mel"
+        latent, made, dim = config.latent_dim, config.made, config.dim
         self.register_buffer("centre", torch.zeros(latent))
-        self.register_buffer("whiten", torch.ones(1) if self.of_mels else torch.eye(latent))
-        self.register_buffer("colour", torch.ones(1) if self.of_mels else torch.eye(latent))
+        self.register_buffer("whiten", torch.eye(latent, made))
+        self.register_buffer("colour", torch.eye(made, latent))
+        if made < latent:
+            self.register_buffer("rest", torch.zeros(latent - made, latent))
+        self.input_proj = Linear(2 * made + 1, dim)
         self.condition_proj = Linear(config.condition_dim, dim)
         self.mean_proj = nn.Linear(config.condition_dim, dim)
         self.time_proj = nn.Sequential(nn.Linear(_TIME_DIM, dim), nn.SiLU(), nn.Linear(dim, dim))
         self.transformer = Transformer(config.transformer())
         self.out_norm = AdaptiveNorm(dim)
-        if self.of_mels:
-            shape = (latent, config.subframes, config.subframe_dim, dim)
-            self.reader, self.writer = PatchReader(*shape), PatchWriter(*shape, config.subframe_layers)
-        else:
-            self.input_proj, self.output_proj = Linear(2 * latent + 1, dim), Linear(dim, latent)
+        self.output_proj = Linear(dim, made)
         self._init_weights()
 
     @torch.no_grad()
@@ -120,23 +123,19 @@ class Flow(nn.Module):
         to their `power`; their variance becomes 1 on average.
 
         A codec's latents are far from round: of the bundled one's axes the first, loudness, has a hundred times the
-        spread of the last. Left so, noise would drown the fine ones until the very end. Mels keep their axes, and get
-        `spread`.
+        spread of the last. Left so, noise would drown the fine ones until the very end.
         """
         latents = latents.double()
-        if self.of_mels:
-            bands = latents.unflatten(1, (self.config.subframes, -1)).flatten(0, 1)  # [N * S, M]
-            scale = self.config.spread / (bands - bands.mean(dim=0)).square().mean().sqrt()
-            self.centre.copy_(bands.mean(dim=0).repeat(self.config.subframes))
-            self.whiten.fill_(scale)
-            self.colour.fill_(1 / scale)
-            return
         centre = latents.mean(dim=0)
         variances, axes = torch.linalg.eigh(torch.cov((latents - centre).T))
         spreads = variances.clamp_min(1e-8).sqrt()
+        self.centre.copy_(centre)
+        left = len(spreads) - self.config.made
+        if left:
+            self.rest.copy_((axes[:, :left] * spreads[:left]).T)
+        axes, spreads = axes[:, left:], spreads[left:]  # they come in ascending order
         scale = spreads.clamp_min(1e-3 * spreads.max()) ** (power - 1)
         scale = scale / (spreads * scale).square().mean().sqrt()
-        self.centre.copy_(centre)
         self.whiten.copy_(axes * scale)
         self.colour.copy_((axes / scale).T)
 
@@ -146,22 +145,22 @@ class Flow(nn.Module):
         things. Raises ConfigError when that has another shape."""
         own = self.state_dict()
         theirs = {key: tensor for key, tensor in other.state_dict().items() if key.startswith(_BETWEEN)}
-        differing = [key for key, tensor in theirs.items() if key not in own or own[key].shape != tensor.shape]
-        if differing:
-            raise ConfigError(
-                f"the flow to begin with has another shape ({differing[0]}); make dim and num_layers alike."
-            )
+        wrong = next((key for key, tensor in theirs.items() if key not in own or own[key].shape != tensor.shape), None)
+        if wrong:
+            raise ConfigError(f"the flow to begin with has another shape ({wrong}); make dim and num_layers alike.")
         self.load_state_dict(theirs, strict=False)
 
     def whitened(self, latents: Tensor) -> Tensor:
-        """[B, D, T] of the codec -> [B, T, D] of this model."""
-        centred = latents.transpose(1, 2).float() - self.centre
-        return centred * self.whiten if self.of_mels else centred @ self.whiten
+        """[B, D, T] of the codec -> [B, T, axes] of this model."""
+        return (latents.transpose(1, 2).float() - self.centre) @ self.whiten
 
     def coloured(self, frames: Tensor) -> Tensor:
-        """The way back: [B, T, D] -> [B, D, T]."""
-        turned = frames * self.colour if self.of_mels else frames @ self.colour
-        return (turned + self.centre).transpose(1, 2)
+        """The way back: [B, T, axes] -> [B, D, T], with noise along what was left out."""
+        latents = frames @ self.colour + self.centre
+        if self.config.made < self.config.latent_dim:
+            places = torch.arange(frames.shape[1]) % _NOISE_FRAMES
+            latents = latents + _noise(len(self.rest))[places].to(frames) @ self.rest
+        return latents.transpose(1, 2)
 
     def remember(self, condition: Condition) -> list[Memory]:
         """What every layer's cross-attention reads of a text; it is the same at all times. One zero row, "nothing",
@@ -182,27 +181,14 @@ class Flow(nn.Module):
         """noisy [B, T, D] at time [B], 0 to 1 -> velocity [B, T, D]. known: bool [B, T], frames of `noisy` that are
         not noisy at all. memory: of `remember`, for many calls under one condition."""
         marked = noisy.new_zeros(*noisy.shape[:2], 1) if known is None else known[..., None].to(noisy.dtype)
+        x = self.input_proj(torch.cat([noisy * (1 - marked), noisy * marked, marked], dim=-1))
         setting = self._setting(time, condition)
-        fine = None
-        if self.of_mels:
-            x, fine = self.reader(noisy, marked, setting)
-        else:
-            x = self.input_proj(torch.cat([noisy * (1 - marked), noisy * marked, marked], dim=-1))
         memory = self.remember(condition) if memory is None else memory
         position = torch.arange(x.shape[1], device=x.device, dtype=torch.float32)
         rotary = Rotary(position, self.config.dim // self.config.num_heads, x)
         x = self.transformer(x, memory, rotary=rotary, shared=x.shape[1], setting=setting)
-        x = self.out_norm(x, setting)
-        if fine is not None:
-            return self._likeliest(noisy, time, self.writer(x, fine))
-        velocity: Tensor = self.output_proj(x)
+        velocity: Tensor = self.output_proj(self.out_norm(x, setting))
         return velocity
-
-    def _likeliest(self, noisy: Tensor, time: Tensor, correction: Tensor) -> Tensor:
-        """The velocity of Gaussian frames of the `spread` whose place is `noisy`, and so many times its own spread."""
-        t, power = time[:, None, None], self.config.spread**2
-        variance = t.square() * power + (1 - t).square()
-        return (t * power - (1 - t)) / variance * noisy + (power / variance).sqrt() * correction
 
     def loss(
         self, frames: Tensor, condition: Condition, noise: Tensor, time: Tensor, known: Tensor | None = None
@@ -226,11 +212,14 @@ class Flow(nn.Module):
     @torch.no_grad()
     def _init_weights(self) -> None:
         """As the transformer's: Gaussian of std 1 / sqrt(fan in). The output begins at zero, as the mean velocity."""
-        ends = (self.reader, self.writer) if self.of_mels else (self.input_proj,)
-        linear = [module for end in ends for module in end.modules() if isinstance(module, nn.Linear)]
-        for module in (*linear, self.condition_proj, self.mean_proj, self.time_proj[0], self.time_proj[2]):
+        for module in (self.input_proj, self.condition_proj, self.mean_proj, self.time_proj[0], self.time_proj[2]):
             gaussian(module.weight, module.weight.shape[1])  # type: ignore[arg-type, index]
             module.bias.zero_()  # type: ignore[operator]
-        last = self.writer.head if self.of_mels else self.output_proj
-        last.weight.zero_()
-        last.bias.zero_()
+        self.output_proj.weight.zero_()
+        self.output_proj.bias.zero_()
+
+
+@functools.lru_cache(maxsize=4)
+def _noise(dim: int) -> Tensor:
+    """[_NOISE_FRAMES, dim]"""
+    return torch.randn(_NOISE_FRAMES, dim, generator=torch.Generator().manual_seed(1))

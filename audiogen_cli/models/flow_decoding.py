@@ -70,7 +70,7 @@ def _heard(flow: Flow, condition: Condition, row: int, guidance: float) -> Condi
 
 def _noise(flow: Flow, num_frames: int, seed: int, temperature: float) -> Tensor:
     """[1, T, D]"""
-    shape = (1, num_frames, flow.config.latent_dim)
+    shape = (1, num_frames, flow.config.made)
     return (torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * temperature).to(flow.centre)
 
 

@@ -31,7 +31,7 @@ from audiogen_cli.training.lm import Examples, ExampleSource, SegmentExamples
 from audiogen_cli.training.loop import LoopConfig, adamw, averaged
 
 VALIDATION_BATCHES = 4
-_FITTED_ON = 4  # batches whose latents say how they are whitened
+_FITTED_ON = 8  # batches whose latents say how they are whitened
 
 
 class Batch(NamedTuple):
@@ -47,13 +47,11 @@ class Batch(NamedTuple):
 @dataclass(frozen=True)
 class FlowTrainingConfig:
     """condition_dropout: the share of examples that lose their text. known: the share whose beginning is known, up to
-    three quarters of it. evenness: 0 leaves the latents' axes as they are, 1 gives all the same spread (Flow.fit).
-    time_spread: how far the times that it learns lie apart."""
+    three quarters of it. evenness: 0 leaves the latents' axes as they are, 1 gives all the same spread (Flow.fit)."""
 
     condition_dropout: float = 0.1
     known: float = 0.2
     evenness: float = 0.6
-    time_spread: float = 1.0
     repeats: int = 1
     weight_decay: float = 0.02
     samples: tuple[str, ...] = ("dog barking in rain", "a rooster crowing", "footsteps on gravel", "an explosion")
@@ -165,9 +163,9 @@ class FlowTask:
 
     def _asked(self, latents: Tensor, condition: Condition, generator: torch.Generator, known: float) -> Batch:
         """Noise and a time for each row; times near the middle come up most, as in 2403.03206, section 3.1."""
-        size, dim, frames = latents.shape
-        time = torch.sigmoid(torch.randn(size, generator=generator) * self.config.time_spread)
-        noise = torch.randn(size, frames, dim, generator=generator)
+        size, _, frames = latents.shape
+        time = torch.sigmoid(torch.randn(size, generator=generator))
+        noise = torch.randn(size, frames, self.recipe.model.made, generator=generator)
         length = 1 + (torch.rand(size, generator=generator) * (0.75 * frames)).long()
         length = length.masked_fill(torch.rand(size, generator=generator) >= known, 0).clamp_max(frames - 1)
         return Batch(latents, condition, noise, time, torch.arange(frames) < length[:, None])

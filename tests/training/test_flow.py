@@ -124,7 +124,7 @@ def test_the_latents_are_whitened_as_asked(tiny_model: Path) -> None:
     for evenness in (0.0, 1.0):
         training = dataclasses.replace(RECIPE.training, evenness=evenness)
         made = task(tiny_model, dataclasses.replace(RECIPE, training=training))
-        frames = torch.cat([made.flow.whitened(made.train(step).frames) for step in range(4)]).flatten(0, 1)
+        frames = torch.cat([made.flow.whitened(made.train(step).frames) for step in range(8)]).flatten(0, 1)
         variances = torch.linalg.eigvalsh(torch.cov(frames.T))
         assert (variances[-1] < 1.1 * variances[0]) == (evenness == 1.0)
 
@@ -150,12 +150,12 @@ def mel_model(tiny_model: Path, tmp_path: Path) -> Path:
     return tmp_path / "mels"
 
 
-MELS = dataclasses.replace(RECIPE, model=dataclasses.replace(MODEL, space="mel", subframes=4, subframe_dim=8))
+MELS = dataclasses.replace(RECIPE, model=dataclasses.replace(MODEL, space="mel", latent_dim=24, axes=10))
 
 
 def test_a_flow_of_mels_is_trained_and_generates(mel_model: Path, tmp_path: Path) -> None:
     metrics = run(mel_model, tmp_path, MELS)
-    assert 0.1 < metrics[0]["loss"] < 1.5
+    assert 1.0 < metrics[0]["loss"] < 4.0
     model = catalog.load(tmp_path / "model")
     assert (model.maker.config.space, model.maker.config.latent_dim) == ("mel", 24)
     [sound] = finish(generate(model, ["rain"], 0.4, [0]))
@@ -168,8 +168,8 @@ def test_it_begins_with_a_flow_of_latents(mel_model: Path) -> None:
     former = task(mel_model).flow
     torch.nn.init.normal_(former.out_norm.weight)
     begun = task(mel_model, MELS, former).flow
-    assert begun.of_mels and torch.equal(begun.out_norm.weight, former.out_norm.weight)
-    assert begun.whiten.item() != 1  # fitted to the recordings
+    assert begun.config.space == "mel" and torch.equal(begun.out_norm.weight, former.out_norm.weight)
+    assert begun.rest.abs().max() > 0  # fitted to the recordings
     assert task(mel_model, RECIPE, former).flow is former
 
 
