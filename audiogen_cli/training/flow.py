@@ -47,15 +47,21 @@ class Batch(NamedTuple):
 @dataclass(frozen=True)
 class FlowTrainingConfig:
     """condition_dropout: the share of examples that lose their text. known: the share whose beginning is known, up to
-    three quarters of it. evenness: 0 leaves the latents' axes as they are, 1 gives all the same spread (Flow.fit)."""
+    three quarters of it. evenness: 0 leaves the latents' axes as they are, 1 gives all the same spread (Flow.fit).
+    earliest: no time before it is learnt; a flow that paints needs none before `sketched`."""
 
     condition_dropout: float = 0.1
     known: float = 0.2
     evenness: float = 0.6
+    earliest: float = 0.0
     repeats: int = 1
     weight_decay: float = 0.02
     samples: tuple[str, ...] = ("dog barking in rain", "a rooster crowing", "footsteps on gravel", "an explosion")
     sample_guidance: float = 4.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.earliest < 1:
+            raise ValueError(f"earliest must lie in 0 .. 1 and below 1, not {self.earliest}; change it")
 
 
 @dataclass(frozen=True)
@@ -165,6 +171,7 @@ class FlowTask:
         """Noise and a time for each row; times near the middle come up most, as in 2403.03206, section 3.1."""
         size, _, frames = latents.shape
         time = torch.sigmoid(torch.randn(size, generator=generator))
+        time = self.config.earliest + (1 - self.config.earliest) * time
         noise = torch.randn(size, frames, self.recipe.model.made, generator=generator)
         length = 1 + (torch.rand(size, generator=generator) * (0.75 * frames)).long()
         length = length.masked_fill(torch.rand(size, generator=generator) >= known, 0).clamp_max(frames - 1)

@@ -112,6 +112,16 @@ def test_texts_are_dropped_and_beginnings_known_in_the_shares_asked_for(tiny_mod
     assert (known.float().diff(dim=1) <= 0).all() and known.sum(1).max() <= 0.75 * known.shape[1] + 1
 
 
+def test_times_begin_where_asked(tiny_model: Path) -> None:
+    for earliest in (0.0, 0.6):
+        training = dataclasses.replace(RECIPE.training, earliest=earliest)
+        loop = dataclasses.replace(LOOP, batch_size=64)
+        time = task(tiny_model, dataclasses.replace(RECIPE, training=training, loop=loop)).batch(1).time
+        assert earliest < time.min() < earliest + 0.2 and 0.8 < time.max() < 1
+    with pytest.raises(ValueError, match="earliest must lie"):
+        FlowTrainingConfig(earliest=1.0)
+
+
 def test_an_example_comes_back_with_other_noise(tiny_model: Path) -> None:
     loop = dataclasses.replace(LOOP, batch_size=4)
     training = dataclasses.replace(RECIPE.training, repeats=2)
