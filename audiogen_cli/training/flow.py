@@ -21,6 +21,7 @@ from audiogen_cli.conditioners.base import Condition
 from audiogen_cli.conditioners.text import T5Conditioner
 from audiogen_cli.data import audio, image
 from audiogen_cli.data.segments import PLAIN, SegmentConfig, Segments
+from audiogen_cli.errors import ConfigError
 from audiogen_cli.hub import checkpoint
 from audiogen_cli.models import decoding
 from audiogen_cli.models.codec import Codec
@@ -77,8 +78,14 @@ class FlowRecipe:
 
 @torch.no_grad()
 def fitted(recipe: FlowRecipe, codec: Codec, text: T5Conditioner) -> FlowRecipe:
-    """The recipe for this codec and text encoder. Raises ModelError when the codec's latents cannot be modelled."""
+    """The recipe for this codec and text encoder. Raises ModelError when the codec's latents cannot be modelled,
+    ConfigError when they have fewer axes than are to be made."""
     latents = codec.view(recipe.model.space).latents(torch.zeros(1, codec.channels, codec.hop_length))
+    if recipe.model.axes > latents.shape[1]:
+        raise ConfigError(
+            f"the recipe's flow makes {recipe.model.axes} axes and a frame of the codec has {latents.shape[1]}; "
+            "lower axes."
+        )
     model = replace(
         recipe.model,
         latent_dim=latents.shape[1],

@@ -9,7 +9,7 @@ from audiogen_cli.conditioners.text import T5Conditioner
 from audiogen_cli.config import to_dict
 from audiogen_cli.data.manifest import Clip
 from audiogen_cli.data.recordings import Recordings
-from audiogen_cli.errors import ModelError
+from audiogen_cli.errors import ConfigError, ModelError
 from audiogen_cli.hub import catalog, checkpoint
 from audiogen_cli.models.codec import Codec
 from audiogen_cli.models.decoding import finish
@@ -186,3 +186,9 @@ def test_it_begins_with_a_flow_of_latents(mel_model: Path) -> None:
 def test_mels_need_a_codec_of_mels(tiny_model: Path) -> None:
     with pytest.raises(ModelError, match="makes no sound of mel spectrograms; choose a mel codec"):
         task(tiny_model, MELS)
+
+
+def test_more_axes_than_a_frame_has_are_refused(tiny_model: Path) -> None:
+    model = dataclasses.replace(MODEL, axes=20)
+    with pytest.raises(ConfigError, match="makes 20 axes and a frame of the codec has 8; lower axes"):
+        task(tiny_model, dataclasses.replace(RECIPE, model=model))
