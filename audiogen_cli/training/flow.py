@@ -140,7 +140,7 @@ class FlowTask:
         folders: Mapping[str, Path] | None = None,
     ) -> None:
         """`folders`: checkpoint folders ("codec", "text") that `export` puts beside the flow's. start: a flow to train
-        on; of one of another space, what lies between its ends (Flow.begin_with)."""
+        on; of one that makes other frames, what lies between its ends (Flow.begin_with)."""
         self.recipe, self.config = recipe, recipe.training
         self.codec, self.text, self.source = codec, text, source
         self.train, self.validation, self.folders = train, validation, dict(folders or {})
@@ -151,7 +151,8 @@ class FlowTask:
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
 
     def _begun(self, start: Flow | None) -> Flow:
-        if start is not None and start.config.space == self.recipe.model.space:
+        ends = ("space", "latent_dim", "axes")
+        if start is not None and all(getattr(start.config, end) == getattr(self.recipe.model, end) for end in ends):
             return start
         flow = Flow(self.recipe.model)
         latents = torch.cat([self.train(step).frames for step in range(_FITTED_ON)])

@@ -181,6 +181,8 @@ def test_it_begins_with_a_flow_of_latents(mel_model: Path) -> None:
     assert begun.config.space == "mel" and torch.equal(begun.out_norm.weight, former.out_norm.weight)
     assert begun.rest.abs().max() > 0  # fitted to the recordings
     assert task(mel_model, RECIPE, former).flow is former
+    fewer = dataclasses.replace(MELS, model=dataclasses.replace(MELS.model, axes=5))
+    assert task(mel_model, fewer, begun).flow.config.axes == 5
 
 
 def test_mels_need_a_codec_of_mels(tiny_model: Path) -> None:
