@@ -3,13 +3,19 @@
 (waveform, caption) --codec--> latents, whitened [B, T, D], some of them with a beginning that is known
                    --T5-----> condition, dropped for some examples so that guidance has an unconditional half
        noise, time --------> x between the two --> mean squared error of the velocity
+
+A flow that paints over drawings never sees recordings on its way, but noise and what the codec made of codes. It may
+learn from such pairs (stochastic interpolants with coupled ends, 2310.03725): at the time `sketched` it is given the
+drawing under noise, and the way from there leads to the recording itself.
 """
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,25 +42,31 @@ _FITTED_ON = 8  # batches whose latents say how they are whitened
 
 
 class Batch(NamedTuple):
-    """What a step learns from. latents [B, D, T], noise [B, T, D], time [B], known: bool [B, T]."""
+    """What a step learns from. latents [B, D, T], noise [B, T, D], time [B], known: bool [B, T]. astray [B, D, T]: how
+    far off the drawing is that an example begins with, zero for those that begin with noise; None: all do."""
 
     latents: Tensor
     condition: Condition
     noise: Tensor
     time: Tensor
     known: Tensor
+    astray: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class FlowTrainingConfig:
     """condition_dropout: the share of examples that lose their text. known: the share whose beginning is known, up to
     three quarters of it. evenness: 0 leaves the latents' axes as they are, 1 gives all the same spread (Flow.fit).
-    earliest: no time before it is learnt; a flow that paints needs none before `sketched`."""
+    earliest: no time before it is learnt; a flow that paints needs none before `sketched`. drawn: the share of examples
+    that begin at `sketched` with what the codec makes of their codes. drawn_codebooks: of how many, one example after
+    the other."""
 
     condition_dropout: float = 0.1
     known: float = 0.2
     evenness: float = 0.6
     earliest: float = 0.0
+    drawn: float = 0.0
+    drawn_codebooks: tuple[int, ...] = (8,)
     repeats: int = 1
     weight_decay: float = 0.02
     samples: tuple[str, ...] = ("dog barking in rain", "a rooster crowing", "footsteps on gravel", "an explosion")
@@ -63,6 +75,8 @@ class FlowTrainingConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.earliest < 1:
             raise ValueError(f"earliest must lie in 0 .. 1 and below 1, not {self.earliest}; change it")
+        if self.drawn and not (self.drawn_codebooks and min(self.drawn_codebooks) > 0):
+            raise ValueError("drawn_codebooks must name one number or more, all above 0; change it")
 
 
 @dataclass(frozen=True)
@@ -93,6 +107,11 @@ def fitted(recipe: FlowRecipe, codec: Codec, text: T5Conditioner) -> FlowRecipe:
         frame_rate=codec.frame_rate,
         codec_fingerprint=codec.fingerprint(),
     )
+    if recipe.training.drawn and max(recipe.training.drawn_codebooks) > codec.num_codebooks:
+        raise ConfigError(
+            f"drawn_codebooks asks for {max(recipe.training.drawn_codebooks)} codebooks and the codec has "
+            f"{codec.num_codebooks}; lower it."
+        )
     segments = replace(recipe.segments, sample_rate=codec.sample_rate, seconds=model.window_seconds)
     return replace(recipe, model=model, segments=segments)
 
@@ -103,13 +122,25 @@ def example_sources(recipe: FlowRecipe, codec: Codec, data: TrainingData) -> tup
     def source(subset: Subset, config: SegmentConfig, repeats: int = 1) -> SegmentExamples:
         labels = [clip.caption for clip in subset.clips]
         segments = Segments(subset.recordings, labels, config, recipe.loop.seed)
-        return SegmentExamples(segments, codec.view(recipe.model.space).latents, recipe.loop.batch_size, repeats)
+        return SegmentExamples(segments, partial(_frames, recipe, codec), recipe.loop.batch_size, repeats)
 
     level = sum(recipe.segments.level_db) / 2
     plain = replace(PLAIN, sample_rate=codec.sample_rate, seconds=recipe.segments.seconds, level_db=(level, level))
     held_out = source(data.valid, plain)
     train = source(data.train, recipe.segments, recipe.training.repeats)
     return train, [held_out(step) for step in range(VALIDATION_BATCHES)]
+
+
+def _frames(recipe: FlowRecipe, codec: Codec, waveform: Tensor) -> Tensor:
+    """waveform [B, 1, N] -> latents [B, D, T]; where drawings are asked for, [B, 2 * D, T], the second half those."""
+    view, training = codec.view(recipe.model.space), recipe.training
+    latents = view.latents(waveform)
+    if not training.drawn:
+        return latents
+    codes = codec.encode(waveform)
+    counts = itertools.cycle(training.drawn_codebooks)
+    drawings = [view.latents_of(own[None, :count]) for own, count in zip(codes, counts, strict=False)]
+    return torch.cat([latents, torch.cat(drawings)], dim=1)
 
 
 class _Loss(nn.Module):
@@ -120,8 +151,11 @@ class _Loss(nn.Module):
         self.flow = flow
 
     def forward(self, batch: Batch) -> Tensor:
-        frames = self.flow.whitened(batch.latents)
-        return self.flow.loss(frames, batch.condition, batch.noise, batch.time, batch.known)
+        frames, noise = self.flow.whitened(batch.latents), batch.noise
+        if batch.astray is not None:
+            begin = self.flow.config.sketched
+            noise = noise + begin / (1 - begin) * (self.flow.whitened(batch.latents + batch.astray) - frames)
+        return self.flow.loss(frames, batch.condition, noise, batch.time, batch.known)
 
 
 class FlowTask:
@@ -155,7 +189,7 @@ class FlowTask:
         if start is not None and all(getattr(start.config, end) == getattr(self.recipe.model, end) for end in ends):
             return start
         flow = Flow(self.recipe.model)
-        latents = torch.cat([self.train(step).frames for step in range(_FITTED_ON)])
+        latents = torch.cat([self.train(step).frames[:, : flow.config.latent_dim] for step in range(_FITTED_ON)])
         flow.fit(latents.transpose(1, 2).flatten(0, 1), 1 - self.config.evenness)
         if start is not None:
             flow.begin_with(start)
@@ -175,15 +209,22 @@ class FlowTask:
         condition = self.text(examples.captions).drop(dropped)
         return self._asked(examples.frames, condition, generator, self.config.known)
 
-    def _asked(self, latents: Tensor, condition: Condition, generator: torch.Generator, known: float) -> Batch:
-        """Noise and a time for each row; times near the middle come up most, as in 2403.03206, section 3.1."""
-        size, _, frames = latents.shape
+    def _asked(self, made: Tensor, condition: Condition, generator: torch.Generator, known: float) -> Batch:
+        """Noise and a time for each row of `_frames`; times near the middle come up most, as in 2403.03206, section
+        3.1."""
+        size, _, frames = made.shape
+        latents, *drawings = made.split(self.recipe.model.latent_dim, dim=1)
         time = torch.sigmoid(torch.randn(size, generator=generator))
         time = self.config.earliest + (1 - self.config.earliest) * time
         noise = torch.randn(size, frames, self.recipe.model.made, generator=generator)
         length = 1 + (torch.rand(size, generator=generator) * (0.75 * frames)).long()
         length = length.masked_fill(torch.rand(size, generator=generator) >= known, 0).clamp_max(frames - 1)
-        return Batch(latents, condition, noise, time, torch.arange(frames) < length[:, None])
+        known_frames = torch.arange(frames) < length[:, None]
+        if not drawings:
+            return Batch(latents, condition, noise, time, known_frames)
+        drawn = torch.rand(size, generator=generator) < self.config.drawn
+        time = torch.where(drawn, time.clamp_min(self.recipe.model.sketched), time)
+        return Batch(latents, condition, noise, time, known_frames, (drawings[0] - latents) * drawn[:, None, None])
 
     def step(self, batch: Batch, step: int) -> dict[str, Tensor | float]:
         optimizer, size = self.optimizers["flow"], len(batch.latents)
@@ -240,4 +281,5 @@ def _rows(batch: Batch, rows: Tensor, device: torch.device) -> Batch:
     """Some rows of a batch, on the device."""
     condition = Condition(batch.condition.embedding[rows], batch.condition.mask[rows]).to(device)
     latents, noise, time, known = (x[rows].to(device) for x in (batch.latents, batch.noise, batch.time, batch.known))
-    return Batch(latents, condition, noise, time, known)
+    astray = None if batch.astray is None else batch.astray[rows].to(device)
+    return Batch(latents, condition, noise, time, known, astray)

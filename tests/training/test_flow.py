@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
 
 from audiogen_cli.conditioners.text import T5Conditioner
 from audiogen_cli.config import to_dict
@@ -194,3 +195,55 @@ def test_more_axes_than_a_frame_has_are_refused(tiny_model: Path) -> None:
     model = dataclasses.replace(MODEL, axes=20)
     with pytest.raises(ConfigError, match="makes 20 axes and a frame of the codec has 8; lower axes"):
         task(tiny_model, dataclasses.replace(RECIPE, model=model))
+
+
+def drawing(codebooks: tuple[int, ...] = (1, 2), drawn: float = 1.0) -> FlowRecipe:
+    training = dataclasses.replace(RECIPE.training, drawn=drawn, drawn_codebooks=codebooks, known=0.0)
+    return dataclasses.replace(RECIPE, training=training, loop=dataclasses.replace(LOOP, batch_size=32))
+
+
+def test_drawings_are_what_the_codec_makes_of_so_many_codes_in_turn(tiny_model: Path) -> None:
+    made = task(tiny_model, drawing())
+    latents, drawings = made.train(2).frames.chunk(2, dim=1)
+    for index, count in enumerate((1, 2, 1, 2)):
+        codes = made.codec.quantizer.encode(latents[index : index + 1], count)  # type: ignore[operator, union-attr]
+        assert torch.equal(drawings[index : index + 1], made.codec.latents_of(codes))
+
+
+def test_from_a_drawing_under_noise_the_way_leads_to_the_recording(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = task(tiny_model, drawing())
+    latents, drawings = made.train(2).frames.chunk(2, dim=1)
+    batch = made.batch(2)
+    assert (batch.time >= 0.5).all()
+    given: list[torch.Tensor] = []
+    monkeypatch.setattr(made.flow, "loss", lambda *inputs: given.extend(inputs[:1] + inputs[2:3]) or torch.zeros(()))
+    made.prepare(Accelerator(cpu=True), LOOP)
+    made.prepared(batch)
+    end, start = given
+    assert torch.equal(end, made.flow.whitened(latents))
+    half = 0.5 * start + 0.5 * end  # where `integrate` begins to paint: `sketched` is 0.5
+    assert torch.allclose(half, 0.5 * batch.noise + 0.5 * made.flow.whitened(drawings), atol=1e-4)
+
+
+def test_a_share_of_the_examples_begins_with_drawings(tiny_model: Path) -> None:
+    astray = torch.cat([task(tiny_model, drawing(drawn=0.5)).batch(step).astray for step in range(4)])
+    assert 0.3 < astray.any(2).any(1).float().mean() < 0.7
+    assert task(tiny_model).batch(0).astray is None
+
+
+def test_a_flow_of_drawings_is_trained(mel_model: Path, tmp_path: Path) -> None:
+    recipe = dataclasses.replace(MELS, training=dataclasses.replace(MELS.training, drawn=0.8, drawn_codebooks=(3,)))
+    recipe = dataclasses.replace(recipe, loop=dataclasses.replace(LOOP, accumulate=2))
+    metrics = run(mel_model, tmp_path, recipe)
+    assert metrics[0]["loss"] > 0 and "valid_loss" in metrics[-1]
+    assert catalog.load(tmp_path / "model").maker.config.latent_dim == 24
+
+
+def test_drawings_of_codes_that_are_not_there_are_refused(tiny_model: Path) -> None:
+    with pytest.raises(ConfigError, match="drawn_codebooks asks for 99 codebooks and the codec has"):
+        task(tiny_model, drawing((1, 99)))
+    for wrong in ((), (0,)):
+        with pytest.raises(ValueError, match="drawn_codebooks must name one number or more"):
+            FlowTrainingConfig(drawn=0.5, drawn_codebooks=wrong)
