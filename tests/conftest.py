@@ -70,6 +70,27 @@ def scored_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="session")
+def melody_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model with a language model that hears melodies: 32 frames of 12 bins, one every 256 samples."""
+    import torch
+
+    from audiogen_cli.hub import checkpoint
+    from audiogen_cli.models.lm import LM
+
+    folder = shutil.copytree(tiny_model, tmp_path_factory.mktemp("models") / "melodious")
+    text_only: Any = checkpoint.load(folder / "lm")
+    shutil.rmtree(folder / "lm")
+    hearing: dict[str, Any] = {"conditioning": "prefix", "padding": "audiocraft"}
+    hearing |= {"melody_dim": 12, "melody_frames": 32, "melody_fft": 1024}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        checkpoint.save(folder / "lm", LM(dataclasses.replace(text_only.config, **hearing)))
+    card = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps(card | {"name": "melodious"}))
+    return folder
+
+
+@pytest.fixture(scope="session")
 def flow_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny model with a flow of random weights in place of the language model."""
     import torch

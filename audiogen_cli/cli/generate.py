@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from audiogen_cli.data.audio import Audio
     from audiogen_cli.hub.catalog import Entry
 
-BESIDE_LIKE = {"like", "output", "force", "spectrogram", "as_json", "model", "device", "dtype", "recording", "voice"}
+BESIDE_LIKE = {"like", "output", "force", "spectrogram", "as_json", "model", "device", "dtype"}
+BESIDE_LIKE |= {"recording", "voice", "melody"}
 _DEPTHS: dict[str, options.BitDepth] = {"PCM_24": "24", "PCM_32": "float", "FLOAT": "float", "DOUBLE": "float"}
 
 
@@ -43,6 +44,7 @@ def generate(
         list[str] | None, typer.Argument(metavar="TEXT...", help="What to hear. Each text becomes its own file.")
     ] = None,
     prompts: options.Prompts = None,
+    melody: options.Melody = None,
     unconditional: options.Unconditional = False,
     like: options.Like = None,
     seconds: options.ModelSeconds = None,
@@ -77,13 +79,16 @@ def generate(
             raise InputError("candidates are told apart by the text they answer; leave out --candidates.")
         if layers is not None:
             raise InputError("layers are told apart in a text; leave out --layers.")
+        if melody is not None:
+            raise InputError("what goes on from a recording follows no other melody; leave out --melody.")
         rest = (output, file_format, bit_depth, fade, spectrogram, as_json, force, model, device, dtype)
         how = (guidance, temperature, top_k, top_p, steps, extend_stride, *rest)
         continue_(ctx, Path(text[0]), "", like, seconds, variations, seed, *how)
         return
     run = Run(device, dtype, force, spectrogram, as_json, resume=prompts is not None)
     if like is not None:
-        making.carry_out(*like_job(ctx, like, output, run, "generate"), making.generated)
+        job = like_job(ctx, like, output, run, "generate")
+        making.carry_out(*job, making.generated(_same_melody(like, job[0][0].recipe, melody)))
         return
     rows = _rows(text or [], prompts, unconditional)
     count = len(rows) * variations
@@ -92,16 +97,19 @@ def generate(
     entry = find(model)
     chosen = Chosen(extend_stride, guidance, temperature, top_k, top_p, steps)
     settings = common_settings("generate", entry, model, chosen, normalize, fade, place.format, bit_depth or "16")
-    if layers and entry.staged:
-        raise InputError(f"{options.flag('layers')} means nothing to {entry.card.name}; leave it out.")
+    for name, given in (("layers", layers), ("melody", melody)):
+        if given and entry.staged:
+            raise InputError(f"{options.flag(name)} means nothing to {entry.card.name}; leave it out.")
     settings = dataclasses.replace(settings, layers=entry.card.layers if layers is None else layers)
+    tune, digest = _melody(melody)
+    settings = dataclasses.replace(settings, melody=None if melody is None else str(melody), melody_hash=digest)
     seed = seed if seed is not None else 0 if prompts else requests.random_seed()
     drawn = candidates or (1 if unconditional else entry.card.candidates)
     length = seconds or entry.card.seconds
     jobs = requests.plan(requests.expand(rows, length, seed, variations, candidates=drawn), place, settings)
     _check_candidates(jobs, entry)
     requests.check_places(jobs, force, spectrogram, may_exist=run.resume)
-    making.carry_out(jobs, entry, run, making.generated)
+    making.carry_out(jobs, entry, run, making.generated(tune))
 
 
 def continue_(
@@ -155,6 +163,29 @@ def continue_(
     jobs = requests.plan(requests.expand([Row(text)], length, first, variations, stem), place, settings)
     requests.check_places(jobs, force, spectrogram)
     making.carry_out(jobs, entry, run, making.continued(prompt), prompt)
+
+
+def _melody(path: Path | None) -> tuple[Audio | None, str | None]:
+    """The recording and twelve hex digits of its file."""
+    if path is None:
+        return None, None
+    sound, _, digest = read_recording(path)
+    return sound, digest
+
+
+def _same_melody(like: Path, recipe: Recipe, given: Path | None) -> Audio | None:
+    """The melody that `like` was made with, from where it was then or from where it is `given` now."""
+    if recipe.melody is None:
+        if given is not None:
+            raise InputError(f"{like} was made without a melody; leave out --melody.")
+        return None
+    path = given or Path(recipe.melody)
+    if given is None and not path.is_file():
+        raise InputError(f"{like} was made with the melody {path}, which is not there; say by --melody where it is.")
+    sound, digest = _melody(path)
+    if digest != recipe.melody_hash:
+        raise InputError(f"{like} was made with another melody than {path} holds now; say by --melody where that is.")
+    return sound
 
 
 def _is_recording(text: str) -> bool:

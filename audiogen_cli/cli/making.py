@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Generator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -56,20 +57,25 @@ def _sampling(recipe: Recipe) -> Sampling:
     return drawn if recipe.steps is None else dataclasses.replace(drawn, steps=recipe.steps)
 
 
-def generated(model: Model, jobs: Sequence[Job]) -> Steps:
-    """Sounds from text."""
-    from audiogen_cli.pipelines import audiolm
-    from audiogen_cli.pipelines.generate import choose
+def generated(melody: Audio | None = None) -> Maker:
+    """Sounds from text, and from a melody if there is one."""
 
-    recipes = [job.recipe for job in jobs]
-    same = recipes[0]
-    prompts, seeds = [recipe.prompt or None for recipe in recipes], [recipe.seed for recipe in recipes]
-    how = (_sampling(same), same.normalize, same.fade, same.extend_stride)
-    if isinstance(model, audiolm.AudioLM):
-        return _unscored(audiolm.generate(model, prompts, same.seconds, seeds, *how))
-    for prompt in dict.fromkeys(prompts):
-        _explain(model, prompt, same.layers)
-    return choose(model, prompts, same.seconds, seeds, *how, candidates=same.candidates, layers=same.layers)
+    def make(model: Model, jobs: Sequence[Job]) -> Steps:
+        from audiogen_cli.pipelines import audiolm
+        from audiogen_cli.pipelines.generate import choose
+
+        recipes = [job.recipe for job in jobs]
+        same = recipes[0]
+        prompts, seeds = [recipe.prompt or None for recipe in recipes], [recipe.seed for recipe in recipes]
+        how = (_sampling(same), same.normalize, same.fade, same.extend_stride)
+        if isinstance(model, audiolm.AudioLM):
+            return _unscored(audiolm.generate(model, prompts, same.seconds, seeds, *how))
+        for prompt in dict.fromkeys(prompts):
+            _explain(model, prompt, same.layers)
+        drawn = partial(choose, candidates=same.candidates, layers=same.layers, melody=melody)
+        return drawn(model, prompts, same.seconds, seeds, *how)
+
+    return make
 
 
 def _explain(model: Model, prompt: str | None, layers: bool) -> None:

@@ -146,6 +146,16 @@ Like = Annotated[
         "--like", metavar="FILE", help="Make the same bytes again as in FILE, made earlier.", rich_help_panel=_WHAT
     ),
 ]
+Melody = Annotated[
+    Path | None,
+    typer.Option(
+        "--melody",
+        metavar="FILE",
+        help="A recording whose tune the sound follows, with a model that hears melodies (musicgen-melody). All of it "
+        "is heard: give a stem without drums and bass for a clearer melody.",
+        rich_help_panel=_WHAT,
+    ),
+]
 Prompts = Annotated[
     Path | None,
     typer.Option(

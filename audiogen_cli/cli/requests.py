@@ -90,6 +90,8 @@ class Settings:
     tries: int | None = None
     steps: int | None = None
     layers: bool = False
+    melody: str | None = None
+    melody_hash: str | None = None
 
 
 def read_prompts(path: Path) -> list[Row]:

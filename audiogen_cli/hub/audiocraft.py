@@ -315,7 +315,7 @@ def _melody(settings: Settings) -> dict[str, int]:
     window = 2 ** int(settings.number("conditioners.self_wav.chroma_stem.radix2_exp"))
     samples = round(settings.number("dataset.segment_duration") * settings.number("sample_rate"))
     bins = int(settings.number("conditioners.self_wav.chroma_stem.n_chroma"))
-    return {"melody_dim": bins, "melody_frames": 1 + samples // (window // 4)}
+    return {"melody_dim": bins, "melody_frames": 1 + samples // (window // 4), "melody_fft": window}
 
 
 def _text_width(path: Path) -> int:

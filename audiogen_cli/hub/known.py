@@ -41,7 +41,7 @@ def _music(name: str, makes: str, parameters: str, download_gb: float, channels:
     return Known(f"musicgen-{name}", f"facebook/musicgen-{name}", makes, 32_000, channels, parameters, download_gb)
 
 
-_MELODY = "music from text; its melody input is not used yet"
+_MELODY = "music from text and a melody"
 
 KNOWN: dict[str, Known] = {
     known.name: known

@@ -164,7 +164,7 @@ def lm_config(settings: Mapping[str, Any], folder: Path, padding: str = "audiocr
         "window_seconds": facts(folder).window_seconds,
         "frame_rate": codec.sample_rate / codec.hop_length,
     }
-    if melody:
+    if melody:  # how much a frame looks at is not said: 2^14 samples in every published one
         data |= {"melody_dim": settings.get("num_chroma", 12), "melody_frames": settings.get("chroma_length", 235)}
     return _built(LMConfig, data, folder)
 

@@ -132,7 +132,8 @@ def take(condition: Condition, rows: list[int], length: int) -> Condition:
     """The given rows, cut or padded to `length` tokens."""
     more = max(0, length - condition.mask.shape[1])
     embedding = F.pad(condition.embedding[rows, :length], (0, 0, 0, more))
-    return Condition(embedding, F.pad(condition.mask[rows, :length], (0, more)))
+    melody = None if condition.melody is None else condition.melody[rows]
+    return Condition(embedding, F.pad(condition.mask[rows, :length], (0, more)), melody)
 
 
 def _fill(
@@ -163,7 +164,10 @@ def with_null(condition: Condition) -> Condition:
     """[2 B, L, D]: every row followed by its null, so that an item's two halves are neighbours."""
     embedding, mask = condition.embedding.repeat_interleave(2, dim=0), condition.mask.repeat_interleave(2, dim=0)
     mask[1::2] = False
-    return Condition(embedding, mask)
+    melody = None if condition.melody is None else condition.melody.repeat_interleave(2, dim=0)
+    if melody is not None:
+        melody[1::2] = 0
+    return Condition(embedding, mask, melody)
 
 
 @torch.inference_mode()

@@ -33,6 +33,7 @@ class LMConfig:
         of AudioCraft were trained.
     melody_dim, melody_frames: of a model that also hears a melody, its chroma bins and how many frames of them stand
         before the text (MusicGen, section 2.3). Without a melody each frame is the chroma of silence: its first bin.
+    melody_fft: samples that a frame of the melody looks at; a frame comes every quarter of them.
     window_seconds: the longest stretch the model was trained on.
     codec_fingerprint: whose codes these are (Codec.fingerprint).
     """
@@ -55,6 +56,7 @@ class LMConfig:
     bias_heads: bool = False
     melody_dim: int = 0
     melody_frames: int = 0
+    melody_fft: int = 2**14
     window_seconds: float = 10.0
     frame_rate: float = 50.0
     codec_fingerprint: str = ""
@@ -212,17 +214,19 @@ class LM(nn.Module):
         hidden = None if self.config.padding == "audiocraft" else ~condition.mask
         if cache is not None:
             cache.hidden = hidden
-        text = self.condition(condition, None if cache is None else cache.rows)
-        return torch.cat([self._silence(text), text], dim=1), hidden
+        rows = None if cache is None else cache.rows
+        text = self.condition(condition, rows)
+        return torch.cat([self._melody(condition, text, rows), text], dim=1), hidden
 
-    def _silence(self, like: Tensor) -> Tensor:
-        """The prefix of a melody that is not there, [B, melody_frames, D]."""
+    def _melody(self, condition: Condition, like: Tensor, rows: int | None) -> Tensor:
+        """The prefix of the melody, or of one that is not there, [B, melody_frames, D]."""
         if not self.config.melody_dim:
             return like[:, :0]
-        frame: Tensor = self.melody_proj(
-            F.one_hot(torch.zeros_like(like[:1, :1, 0], dtype=torch.int64), self.config.melody_dim).to(like.dtype)
-        )
-        return frame.expand(like.shape[0], self.config.melody_frames, -1)
+        bins = condition.melody
+        if bins is None:
+            bins = torch.zeros(like.shape[0], self.config.melody_frames, dtype=torch.int64, device=like.device)
+        frames: Tensor = self.melody_proj(F.one_hot(bins, self.config.melody_dim).to(like.dtype), rows)
+        return frames
 
     def _place(
         self, x: Tensor, prefix: Tensor | None, hidden: Tensor | None, start: int

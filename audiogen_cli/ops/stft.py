@@ -1,4 +1,4 @@
-"""Short-time Fourier transforms and mel spectra. Every function here works on any device and never in half precision.
+"""Short-time Fourier transforms, mel and chroma spectra: on any device, and never in half precision.
 
 Two ways of placing the frames:
 
@@ -136,6 +136,25 @@ def slaney_filter_bank(sample_rate: int, n_fft: int, num_mels: int, f_max: float
     falling = (edges[2:, None] - bins) / (edges[2:] - edges[1:-1])[:, None]
     area = 2.0 / (edges[2:] - edges[:-2])[:, None]
     return (torch.minimum(rising, falling).clamp_min(0.0) * area).float()
+
+
+@functools.lru_cache(maxsize=8)
+def chroma_filter_bank(sample_rate: int, n_fft: int, num_bins: int = 12) -> Tensor:
+    """[num_bins, n_fft // 2 + 1]: how much of each frequency belongs to each pitch class, from C on (A is 440 Hz).
+
+    librosa's: a bump around each pitch class, one class wide or, where frequencies lie farther apart, as wide as their
+    distance; a frequency counts 1 in all (L2), and less the more octaves it lies from 880 Hz. Callers must not write
+    into it.
+    """
+    frequency = torch.arange(1, n_fft // 2 + 2, dtype=torch.float64) * (sample_rate / n_fft)
+    pitch = num_bins * (frequency / 27.5).log2()  # in pitch classes above A0
+    pitch = torch.cat([pitch[:1] - 1.5 * num_bins, pitch])  # what librosa takes for 0 Hz
+    width = pitch.diff().clamp_min(1.0)
+    pitch, half = pitch[:-1], round(num_bins / 2)
+    apart = torch.remainder(pitch - torch.arange(num_bins)[:, None] + half, num_bins) - half  # [num_bins, F]
+    bank = (-2.0 * (apart / width) ** 2).exp()
+    bank = bank / bank.norm(dim=0) * (-0.5 * ((pitch / num_bins - 5.0) / 2.0) ** 2).exp()
+    return bank.roll(-3 * (num_bins // 12), dims=0).float()  # from A to C
 
 
 def mel_spectrogram(

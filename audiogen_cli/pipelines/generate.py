@@ -8,12 +8,17 @@ here half a window unless told otherwise).
                  |-- prompt -----|-- stride --|
                               |-- prompt -----|-- stride --|
 
-What an item becomes depends on its own text, seed and lengths alone: text is encoded and frames are decoded one by one,
-and models/decoding.py keeps the batch out of the codes. Window w of seed s draws from a generator seeded by (s, w).
+A melody moves on with the hops, from the start of the recording to its end and round again; a sound that fits into one
+window hears the melody's frames once and again (conditioners/melody.py). AudioCraft does both.
+
+What an item becomes depends on its own text, melody, seed and lengths alone: text is encoded and frames are decoded one
+by one, and models/decoding.py keeps the batch out of the codes. Window w of seed s draws from a generator seeded by
+(s, w).
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
@@ -23,6 +28,7 @@ import torch
 from torch import Tensor
 
 from audiogen_cli.conditioners.base import Condition
+from audiogen_cli.conditioners.melody import melody_bins, turned
 from audiogen_cli.data import audio
 from audiogen_cli.errors import AudioError, InputError
 from audiogen_cli.hub.catalog import Model
@@ -37,6 +43,7 @@ T = TypeVar("T")
 Y = TypeVar("Y")
 
 MIN_PROMPT_SECONDS = 0.1
+_SILENCE = 1e-4  # a melody whose peak is lower, -80 dBFS, is none
 _SEAM_SECONDS = 0.01
 _DRAWING = 0.7  # of the progress, where what is drawn is painted over afterwards
 
@@ -61,6 +68,7 @@ def generate(
     keep_padding: bool = False,
     candidates: int | None = None,
     layers: bool | None = None,
+    melody: tuple[Tensor, int] | None = None,
 ) -> Generator[Progress, None, list[Tensor]]:
     """One sound per prompt and seed. Yields Progress; returns waveforms [C, N] on the CPU at the model's rate.
 
@@ -69,9 +77,11 @@ def generate(
     longest one, as AudioCraft does with a batch; without, each is made as AudioCraft makes it alone
     (models/decoding.decode). candidates: so many sounds are made for each that is returned, the one that answers its
     prompt best (pipelines/candidates.py). layers: whether a text of several sounds is made sound by sound
-    (pipelines/layers.py). Raises InputError when the prompts or numbers cannot be used.
+    (pipelines/layers.py). melody: a recording (waveform [C, N], sample_rate) whose tune all sounds follow; all of it is
+    heard, so give a stem without drums and bass for a clearer one. Raises InputError when the prompts, the numbers or
+    the melody cannot be used.
     """
-    how = (sampling, normalize, fade, stride_seconds, keep_padding, candidates, layers)
+    how = (sampling, normalize, fade, stride_seconds, keep_padding, candidates, layers, melody)
     chosen = yield from choose(model, prompts, seconds, seeds, *how)
     return [sound.waveform for sound in chosen]
 
@@ -88,9 +98,11 @@ def choose(
     keep_padding: bool = False,
     candidates: int | None = None,
     layers: bool | None = None,
+    melody: tuple[Tensor, int] | None = None,
 ) -> Generator[Progress, None, list[Chosen]]:
     """`generate` with the scores of the sounds that were chosen."""
     check(prompts, seconds, seeds)
+    tune = None if melody is None else tune_of(model, *melody)
     counts = [count_for(model, prompt, candidates) for prompt in prompts]
     scenes = [plan(model, prompt, layers) for prompt in prompts]
     drawn, texts = [], []
@@ -100,7 +112,7 @@ def choose(
         drawn += [layer_seed(candidate_seed(seed, k), layer) for k in range(count) for layer in range(len(apart))]
     num_samples = round(seconds * model.sample_rate)
     num_frames = model.codec.num_frames(num_samples)
-    how = (sampling or model.sampling, stride_seconds, keep_padding)
+    how = (sampling or model.sampling, stride_seconds, keep_padding, tune)
     steps = _frames(model, hear(model, texts), None, num_frames, drawn, *how)
     frames = yield from _mapped(steps, lambda done: Progress(done, num_frames, len(drawn)))
     rows, chosen = iter(frames), []
@@ -158,6 +170,22 @@ def hear(model: Model, prompts: Sequence[str | None]) -> Condition:
     return Condition.cat([model.text([model.heard(prompt)]) for prompt in prompts])
 
 
+def tune_of(model: Model, waveform: Tensor, sample_rate: int) -> Tensor:
+    """A melody [C, N] as the model gets it: mono [N] at its own rate.
+
+    Raises InputError when the model hears no melody, AudioError when there is none to hear.
+    """
+    if not getattr(model.maker.config, "melody_dim", 0):
+        raise InputError(f"{model.name} hears no melody; choose musicgen-melody, or leave the melody out.")
+    seconds = waveform.shape[1] / sample_rate
+    if seconds < MIN_PROMPT_SECONDS:
+        raise AudioError(f"the melody lasts {seconds:.3g} s; give one of at least {MIN_PROMPT_SECONDS} s.")
+    mono = audio.remix(waveform.detach().cpu().float(), 1)
+    if not float(mono.abs().max()) >= _SILENCE:
+        raise AudioError("the melody's recording is silent; give one in which it can be heard.")
+    return audio.resample(mono, sample_rate, model.sample_rate)[0]
+
+
 def windows(total: int, window: int, stride: int) -> Iterator[tuple[int, int]]:
     """The stretches [start, end) that the language model hears, one after the other."""
     start = 0
@@ -208,13 +236,15 @@ def _frames(
     sampling: Sampling,
     stride_seconds: float | None,
     keep_padding: bool = False,
+    tune: Tensor | None = None,
 ) -> Generator[int, None, Tensor]:
     """prompt [B, K or D, P] (P at most a window - stride) -> [B, K or D, num_frames]; of a model with a painter
-    [B, D, num_frames], from a prompt of codes. Yields the frames done."""
+    [B, D, num_frames], from a prompt of codes. tune: a melody [N]. Yields the frames done."""
 
     def draw(index: int, start: int, end: int, known: Tensor | None) -> Generator[int, None, Tensor]:
         drawn = [window_seed(seed, index) for seed in seeds]
-        return _window(model, condition, end - start, drawn, sampling, known, keep_padding)
+        heard = condition if tune is None else _beside(model, condition, tune, start, num_frames)
+        return _window(model, heard, end - start, drawn, sampling, known, keep_padding)
 
     stride, painter = _stride(model, stride_seconds), model.painter
     share = 1.0 if painter is None else _DRAWING
@@ -231,6 +261,15 @@ def _frames(
     known = None if prompt is None else sketch[:, :, : prompt.shape[2]]
     steps = _in_windows(model.window_frames, stride, num_frames, known, paint)
     return (yield from _mapped(steps, lambda done: round(share * num_frames + (1 - share) * done)))
+
+
+def _beside(model: Model, condition: Condition, tune: Tensor, start: int, num_frames: int) -> Condition:
+    """The condition with the melody that the window from frame `start` hears, in a sound of `num_frames`."""
+    config, rate = model.lm.config, model.sample_rate
+    if num_frames > model.window_frames:
+        tune = turned(tune, start * model.codec.hop_length, round(config.window_seconds * rate))
+    bins = melody_bins(tune, rate, config.melody_fft, config.melody_dim, config.melody_frames)
+    return dataclasses.replace(condition, melody=bins.expand(condition.batch_size, -1))
 
 
 def _in_windows(

@@ -31,7 +31,8 @@ class Recipe:
     None is half of that. source, source_hash: the name and content of the recording that was continued, or whose voice
     speaks; transcript: what that says. tries: how often speech was tried at most; trouble: what is wrong with it.
     candidates: how many sounds this one is the best of. steps: of a flow, from noise to sound.
-    layers: whether a text of several sounds was made sound by sound."""
+    layers: whether a text of several sounds was made sound by sound. melody, melody_hash: the path and content of the
+    recording whose tune it follows."""
 
     kind: Kind
     prompt: str
@@ -59,6 +60,8 @@ class Recipe:
     candidates: int = 1
     steps: int | None = None
     layers: bool = False
+    melody: str | None = None
+    melody_hash: str | None = None
 
     def __post_init__(self) -> None:
         check_prompt(self.prompt, empty=True)

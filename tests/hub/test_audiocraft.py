@@ -354,3 +354,4 @@ def test_stereo_and_melody_files_compute_what_transformers_computes(
     greedy = Sampling(temperature=0, guidance=3.0)
     [sound] = finish(generate(model, ["dog barking"], 0.2, [0], greedy, normalize="none", fade=0))
     torch.testing.assert_close(sound, wanted[0, :, :120], atol=1e-4, rtol=0)
+    assert not melody or (model.lm.config.melody_frames, model.lm.config.melody_fft) == (5, 2**12)

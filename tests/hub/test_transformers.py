@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
 from audiogen_cli.conditioners.base import Condition
+from audiogen_cli.conditioners.melody import loudest_bins
 from audiogen_cli.errors import CheckpointError
 from audiogen_cli.hub import catalog, transformers
-from audiogen_cli.models.decoding import Sampling, decode, finish
+from audiogen_cli.models.decoding import Sampling, decode, finish, with_null
 from audiogen_cli.ops import patterns
 from audiogen_cli.pipelines.generate import generate
 
@@ -59,6 +61,64 @@ def test_logits_are_those_of_transformers(tiny_musicgen: Build, saved: Save, sha
     condition = model.text([PROMPT])
     assert isinstance(condition, Condition)
     torch.testing.assert_close(model.lm(steps, condition), wanted.view(1, count, steps.shape[2], 16), atol=1e-4, rtol=0)
+
+
+def tune(seconds: float, rate: int = 600) -> torch.Tensor:
+    """Seven notes as long as one another, [1, N]."""
+    time = torch.arange(round(seconds * rate)) / rate
+    semitones = torch.tensor([0, 2, 4, 5, 7, 9, 11])[(time * 7 / seconds).long().clamp_max(6)]
+    return (2 * torch.pi * (130.8128 * 2 ** (semitones / 12)).cumsum(0) / rate).sin()[None]
+
+
+def chroma(waveform: torch.Tensor) -> torch.Tensor:
+    """[1, N] -> [1, frames, 12], as many as there are; tests/conditioners/test_melody.py holds this to theirs."""
+    return F.one_hot(loudest_bins(waveform[0], 600, 2**14), 12).float()[None]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("shape", SHAPES[3:], ids=str)
+def test_logits_under_a_melody_are_those_of_transformers(tiny_musicgen: Build, saved: Save, shape: dict) -> None:
+    """And of the other half of guidance, which hears neither text nor melody."""
+    theirs = tiny_musicgen(**shape)
+    model = catalog.load(saved(theirs))
+    ids, features = torch.tensor([model.text.tokens(PROMPT)]), chroma(tune(60.0))[:, :7]
+    assert features.argmax(dim=2).unique().numel() > 3
+    count, special = model.lm.config.num_codebooks, model.lm.config.special
+    codes = torch.randint(0, 16, (1, count, 9), generator=torch.Generator().manual_seed(1))
+    steps = F.pad(patterns.apply(codes, model.lm.config.steps(9), special), (1, 0), value=special)
+    condition = replace(model.text([PROMPT]), melody=features.argmax(dim=2))
+    ours = model.lm(steps.repeat(2, 1, 1), with_null(condition))
+    states = theirs.text_encoder(input_ids=ids).last_hidden_state
+    silence = F.one_hot(torch.zeros(1, 7, dtype=torch.int64), 12).float()
+    text = theirs.enc_to_dec_proj(states)
+    for row, heard, words in ((0, features, text), (1, silence, torch.zeros_like(text))):
+        prefix = torch.cat([theirs.audio_enc_to_dec_proj(heard), words], dim=1)
+        wanted = theirs.decoder(input_ids=steps.flatten(0, 1), encoder_hidden_states=prefix).logits
+        wanted = wanted[:, -steps.shape[2] :].view(count, steps.shape[2], 16)
+        torch.testing.assert_close(ours[row], wanted, atol=1e-4, rtol=0)
+    assert (model.lm(steps, replace(condition, melody=None)) - ours[:1]).abs().max() > 0.01
+    asked = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "input_features": features}
+    whole = theirs(**asked, decoder_input_ids=steps.flatten(0, 1)).logits
+    torch.testing.assert_close(ours[0], whole[:, -steps.shape[2] :].view_as(ours[0]), atol=1e-4, rtol=0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("seconds", [20.0, 40.0, 60.0])  # 5 frames twice over, 6, and 9 cut to 7
+@pytest.mark.parametrize("shape", SHAPES[3:], ids=str)
+def test_guided_greedy_sound_under_a_melody_is_that_of_transformers(
+    tiny_musicgen: Build, saved: Save, shape: dict, seconds: float
+) -> None:
+    theirs = tiny_musicgen(**shape)
+    model = catalog.load(saved(theirs))
+    ids, features = torch.tensor([model.text.tokens(PROMPT)]), chroma(tune(seconds))
+    asked = {"attention_mask": torch.ones_like(ids), "do_sample": False, "guidance_scale": 3.0, "max_new_tokens": 23}
+    wanted = theirs.generate(input_ids=ids, input_features=features, **asked)
+    greedy = Sampling(temperature=0, guidance=3.0)
+    raw: dict[str, Any] = {"normalize": "none", "fade": 0}
+    [sound] = finish(generate(model, [PROMPT], 0.2, [0], greedy, **raw, melody=(tune(seconds), 600)))
+    torch.testing.assert_close(sound, wanted[0, :, :120], atol=1e-4, rtol=0)
+    [without] = finish(generate(model, [PROMPT], 0.2, [0], greedy, **raw))
+    assert (sound - without).abs().max() > 0.01
 
 
 @torch.no_grad()

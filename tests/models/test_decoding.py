@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -210,6 +212,21 @@ def test_the_length_of_a_neighbours_text_does_not_matter() -> None:
     lm, condition = tiny(), text(4, 50)
     short = Condition(condition.embedding[:1, :4], condition.mask[:1, :4])
     assert torch.equal(run(lm, condition, 8, [0, 1])[0], run(lm, short, 8, [0])[0])
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_each_item_hears_its_own_melody_and_its_null_hears_none(lanes: int) -> None:
+    lm = tiny(conditioning="prefix", padding="audiocraft", melody_dim=12, melody_frames=5)
+    with torch.no_grad():
+        lm.melody_proj.weight.mul_(3)
+    melodies = torch.randint(1, 12, (4, 5), generator=torch.Generator().manual_seed(2))
+    melodies[3] = 0
+    condition = replace(rows(text(4, 6), [0, 1, 0, 0]), melody=melodies)
+    together = run(lm, condition, 7, [0] * 4, GREEDY, lanes=lanes)
+    for i, length in enumerate((4, 6, 4, 4)):
+        alone = Condition(condition.embedding[[i], :length], condition.mask[[i], :length], melodies[[i]])
+        assert torch.equal(together[[i]], slowly(lm, alone, 7, 3.0, torch.zeros(1, 4, 0, dtype=torch.int64)))
+    assert not torch.equal(together[0], together[2]) and not torch.equal(together[0], together[3])
 
 
 def test_more_items_than_run_together_are_all_decoded() -> None:

@@ -11,6 +11,7 @@ import torch
 import yaml
 
 from audiogen_cli.conditioners.base import Condition
+from audiogen_cli.config import from_dict, to_dict
 from audiogen_cli.models.decoding import Sampling, decode
 from audiogen_cli.models.lm import LM, LMConfig
 from audiogen_cli.ops import patterns
@@ -305,3 +306,27 @@ def test_codes_that_are_near_begin_near_and_nothing_else_changes() -> None:
     assert not torch.allclose(model.emb[0].weight[:20], model.emb[1].weight[:20])
     assert torch.equal(model.emb[0].weight[20], before.emb[0].weight[20])
     assert torch.equal(model.transformer.layers[0].linear1.weight, before.transformer.layers[0].linear1.weight)
+
+
+MELODY = LMConfig(2, 8, 16, 1, 2, conditioning="prefix", padding="audiocraft", melody_dim=12, melody_frames=5)
+
+
+def test_a_config_of_before_melodies_were_heard_has_the_published_window() -> None:
+    data = to_dict(MELODY)
+    del data["melody_fft"]
+    assert from_dict(LMConfig, data) == MELODY and MELODY.melody_fft == 16_384
+
+
+@torch.no_grad()
+def test_no_melody_is_that_of_silence_to_the_bit_and_any_other_is_not() -> None:
+    torch.manual_seed(0)
+    lm, steps = LM(MELODY).eval(), torch.randint(0, 8, (2, 2, 4))
+    embedding, mask = torch.randn(2, 3, 768), torch.ones(2, 3, dtype=torch.bool)
+    none = lm(steps, Condition(embedding, mask))
+    silence = torch.zeros(2, 5, dtype=torch.int64)
+    assert torch.equal(lm(steps, Condition(embedding, mask, silence)), none)
+    for frame in range(5):
+        melody = silence.clone()
+        melody[1, frame] = 7
+        found = lm(steps, Condition(embedding, mask, melody))
+        assert torch.equal(found[0], none[0]) and not torch.equal(found[1], none[1])

@@ -82,3 +82,15 @@ def test_slaneys_bank_is_the_one_of_transformers(rate: int, n_fft: int, mels: in
     theirs = mel_filter_bank(n_fft // 2 + 1, mels, 0.0, top or rate / 2, rate, norm="slaney", mel_scale="slaney")
     ours = stft.slaney_filter_bank(rate, n_fft, mels, top)
     torch.testing.assert_close(ours, torch.from_numpy(theirs).T.float(), atol=1e-7, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("rate", "n_fft", "bins"), [(32_000, 2**14, 12), (16_000, 2048, 12), (600, 512, 24)])
+def test_the_chroma_filter_bank_is_that_of_transformers_and_librosa(rate: int, n_fft: int, bins: int) -> None:
+    bank = stft.chroma_filter_bank(rate, n_fft, bins)
+    assert bank.shape == (bins, n_fft // 2 + 1)
+    theirs = pytest.importorskip("transformers.audio_utils").chroma_filter_bank
+    wanted = theirs(num_frequency_bins=n_fft, num_chroma=bins, sampling_rate=rate, tuning=0.0)
+    torch.testing.assert_close(bank, torch.from_numpy(wanted).float(), atol=1e-6, rtol=1e-5)
+    librosa = pytest.importorskip("librosa")
+    wanted = librosa.filters.chroma(sr=rate, n_fft=n_fft, tuning=0, n_chroma=bins)
+    torch.testing.assert_close(bank, torch.from_numpy(wanted), atol=1e-6, rtol=1e-5)

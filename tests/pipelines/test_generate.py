@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from audiogen_cli.conditioners.melody import loudest_bins
 from audiogen_cli.data import audio
 from audiogen_cli.errors import AudioError, InputError
 from audiogen_cli.hub import catalog
@@ -17,7 +18,7 @@ from audiogen_cli.models.decoding import decode, finish
 from audiogen_cli.models.flow import Flow
 from audiogen_cli.models.flow_decoding import integrate
 from audiogen_cli.pipelines import generate as pipeline
-from audiogen_cli.pipelines.generate import continue_audio, generate, joined, window_seed, windows
+from audiogen_cli.pipelines.generate import continue_audio, generate, joined, tune_of, window_seed, windows
 
 RAW: dict[str, Any] = {"normalize": "none", "fade": 0.0}
 
@@ -231,6 +232,89 @@ def test_progress_of_a_flow_goes_from_the_start_to_the_end(flowing: Model) -> No
     for steps, total in ((generate(flowing, ["rain", "dog"], 2.0, [1, 2]), 100), (_continued(flowing, 1.0), 50)):
         done = [step.done_frames for step in steps]
         assert done == sorted(done) and done[-1] == total
+
+
+@pytest.fixture(scope="module")
+def hearing(melody_model: Path) -> Model:
+    return catalog.load(melody_model)
+
+
+def _tune(seconds: float, sample_rate: int = 8000, channels: int = 1) -> torch.Tensor:
+    """A scale of half a second a note that begins again after seven, [C, N]."""
+    time = torch.arange(round(seconds * sample_rate)) / sample_rate
+    semitones = torch.tensor([0, 2, 4, 5, 7, 9, 11])[(2 * time).long() % 7]
+    return (2 * torch.pi * (261.63 * 2 ** (semitones / 12)).cumsum(0) / sample_rate).sin().expand(channels, -1)
+
+
+def test_a_melody_is_heard_and_the_batch_is_not(hearing: Model) -> None:
+    prompts, melody = ["rain", "a dog barking in the rain", None], (_tune(1.3), 8000)
+    together = finish(generate(hearing, prompts, 1.7, [1, 2, 3], **RAW, melody=melody))
+    for prompt, seed, waveform in zip(prompts, [1, 2, 3], together, strict=True):
+        [alone] = finish(generate(hearing, [prompt], 1.7, [seed], **RAW, melody=melody))
+        [without] = finish(generate(hearing, [prompt], 1.7, [seed], **RAW))
+        [other] = finish(generate(hearing, [prompt], 1.7, [seed], **RAW, melody=(_tune(1.3).flip(1), 8000)))
+        assert torch.equal(alone, waveform)
+        assert not torch.equal(alone, without) and not torch.equal(alone, other)
+
+
+def _heard(model: Model, monkeypatch: pytest.MonkeyPatch, seconds: float, melody: Any, **settings: Any) -> list[Any]:
+    """The melody [32] that each window of a sound hears."""
+    heard: list[Any] = []
+
+    def recorded(lm: Any, condition: Any, *rest: Any, **more: Any) -> Any:
+        heard.append(condition.melody)
+        return (yield from decode(lm, condition, *rest, **more))
+
+    monkeypatch.setattr(pipeline, "decode", recorded)
+    finish(generate(model, ["rain", "dog"], seconds, [1, 2], melody=melody, **settings))
+    assert all(bins.shape == (2, 32) and torch.equal(bins[0], bins[1]) for bins in heard)
+    return [bins[0] for bins in heard]
+
+
+def test_within_the_window_a_melodys_frames_are_cut_or_come_again(
+    hearing: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for length in (0.1, 0.6, 1.0, 7.3):
+        [bins] = _heard(hearing, monkeypatch, 0.9, (_tune(length), 8000))
+        frames = loudest_bins(_tune(length)[0], 8000, 1024).tolist()
+        assert bins.tolist() == (frames * 32)[:32], length
+
+
+@pytest.mark.parametrize("length", [0.6, 1.9, 9.0])
+def test_beyond_the_window_each_hop_hears_the_melody_from_where_it_starts(
+    hearing: Model, monkeypatch: pytest.MonkeyPatch, length: float
+) -> None:
+    """AudioCraft's way: a window of the recording, from the hop's own start, as if the recording had no end."""
+    endless = _tune(length)[0].tolist() * 20
+    found = _heard(hearing, monkeypatch, 2.5, (_tune(length), 8000), stride_seconds=0.4)
+    starts = [start * 160 for start, _ in windows(125, 50, 20)]
+    assert len(found) == len(starts) == 5
+    for start, bins in zip(starts, found, strict=True):
+        window = torch.tensor(endless[start : start + 8000])
+        assert torch.equal(bins, loudest_bins(window, 8000, 1024)), start
+    assert not torch.equal(found[0], found[1])
+
+
+def test_a_melody_is_mixed_and_resampled_to_the_models_rate(hearing: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    [plain] = _heard(hearing, monkeypatch, 0.9, (_tune(1.1), 8000))
+    left = torch.cat([_tune(1.1, 44_100), torch.zeros(1, 48_510)])  # one channel alone carries it
+    for waveform, sample_rate in ((_tune(1.1, 44_100, 2), 44_100), (left, 44_100), (_tune(1.1, 16_000), 16_000)):
+        [bins] = _heard(hearing, monkeypatch, 0.9, (waveform, sample_rate))
+        assert (bins == plain).float().mean() > 0.9  # notes change in the middle of a frame
+    torch.testing.assert_close(tune_of(hearing, _tune(1.0, 8000, 3), 8000), _tune(1.0)[0])
+
+
+def test_a_melody_that_cannot_be_heard_is_refused(hearing: Model, model: Model, flowing: Model) -> None:
+    silent, apart = torch.zeros(2, 8000), torch.stack([_tune(1.0)[0], -_tune(1.0)[0]])
+    for waveform in (silent, apart, silent + 1e-5, silent * torch.nan):
+        with pytest.raises(AudioError, match=r"silent; give one in which it can be heard\.$"):
+            finish(generate(hearing, ["rain"], 0.5, [1], melody=(waveform, 8000)))
+    for samples in (0, 10):
+        with pytest.raises(AudioError, match=r"give one of at least 0\.1 s\.$"):
+            finish(generate(hearing, ["rain"], 0.5, [1], melody=(_tune(1.0)[:, :samples], 8000)))
+    for deaf in (model, flowing):
+        with pytest.raises(InputError, match=r"hears no melody; choose musicgen-melody, .*\.$"):
+            finish(generate(deaf, ["rain"], 0.5, [1], melody=(_tune(1.0), 8000)))
 
 
 def test_too_short_a_recording_is_refused(model: Model) -> None:
