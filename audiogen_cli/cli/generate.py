@@ -229,9 +229,9 @@ def _check_candidates(jobs: Sequence[Job], entry: Entry) -> None:
     for recipe in (job.recipe for job in jobs):
         if recipe.candidates > 1 and not recipe.prompt:
             raise InputError("candidates are told apart by the text they answer; leave out --candidates.")
-        if recipe.candidates > 1 and not entry.scored:
-            name = entry.card.name
-            raise InputError(f"{name} has no scorer to choose among {recipe.candidates} candidates; ask for 1.")
+        if recipe.candidates > 1 and not entry.chooses:
+            name, count = entry.card.name, recipe.candidates
+            raise InputError(f"{name} has no scorer and no flow to choose among {count} candidates; ask for 1.")
 
 
 def common_settings(

@@ -101,6 +101,11 @@ class Entry:
         """Whether there is a scorer that can choose among candidates."""
         return self.layout is None and not self.staged and not self.speaks and (self.folder / SCORER).is_dir()
 
+    @property
+    def chooses(self) -> bool:
+        """Whether it can choose among candidates: by its scorer, or by its flow."""
+        return self.scored or self.flows
+
     @cached_property
     def hash(self) -> str:
         """Twelve hex digits over everything that decides how the model sounds: the parts' files, lanes and window."""
@@ -351,6 +356,8 @@ def _entry(folder: Path) -> Entry:
     except (OSError, ValueError, ConfigError) as error:
         raise ModelError(f"cannot use {path}: {error}") from error
     entry = Entry(folder, card)
-    if card.candidates > 1 and not entry.scored:
-        raise ModelError(f"{path} asks for candidates, but there is no scorer; add the folder {SCORER}, or ask for 1.")
+    if card.candidates > 1 and not entry.chooses:
+        raise ModelError(
+            f"{path} asks for candidates, but there is no scorer and no flow; add the folder {SCORER}, or ask for 1."
+        )
     return entry

@@ -61,10 +61,21 @@ class Model:
         return self.maker
 
     @property
+    def flow(self) -> Flow | None:
+        """The flow that makes or paints the sound, if one does."""
+        from audiogen_cli.models.flow import Flow
+
+        return self.maker if isinstance(self.maker, Flow) else self.painter
+
+    @property
+    def chooses(self) -> bool:
+        """Whether it can choose among candidates: by its scorer, or by its flow."""
+        return self.scored or self.flow is not None
+
+    @property
     def latents(self) -> Latents:
         """The codec's latents, or its mels, as the flow has it that makes or paints the sound."""
-        flow = self.painter or self.maker
-        return self.codec.view(getattr(flow.config, "space", "latents"))
+        return self.codec.view("latents" if self.flow is None else self.flow.config.space)
 
     def frames(self, waveform: torch.Tensor) -> torch.Tensor:
         """waveform [B, C, N] as the model makes sound itself: in as many codebooks as it has, or in latents."""

@@ -1,10 +1,11 @@
 """Several candidates for one sound, of which the one is kept that answers its text best, as AudioLDM does (2301.12503).
 
     seed -> candidate 0, drawn with the seed itself --+
-         -> candidate 1, drawn with a hash of both ---+--> CLAP's score against the text -> the best one
-         -> candidate 2 ... --------------------------+                                     (of equals the first)
+         -> candidate 1, drawn with a hash of both ---+--> its score against the text -> the best one
+         -> candidate 2 ... --------------------------+                                  (of equals the first)
 
-So a sound's candidates are the same however many are drawn, and one is what there is without a scorer.
+The judge is a CLAP, which hears finished sounds, or where there is none the model's own flow, which judges latents
+before they are made audible, each sound of a scene for itself. A sound's candidates are the same whatever their number.
 """
 
 from __future__ import annotations
@@ -16,15 +17,19 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from audiogen_cli.conditioners.base import Condition
 from audiogen_cli.data import audio
 from audiogen_cli.errors import InputError
 from audiogen_cli.hub.catalog import Model
 from audiogen_cli.models.clap import CLAP
+from audiogen_cli.models.flow import Flow
+from audiogen_cli.models.flow_decoding import answer
 from audiogen_cli.pipelines.recipe import MAX_CANDIDATES
 
 
 class Chosen(NamedTuple):
-    """waveform: [C, N]. score: against its text, -1 to 1; None where it was the only candidate."""
+    """waveform: [C, N]. score: against its text, a cosine or a flow's gain by the text; None where it was the only
+    candidate."""
 
     waveform: Tensor
     score: float | None = None
@@ -40,14 +45,35 @@ def candidate_seed(seed: int, number: int) -> int:
 def count_for(model: Model, prompt: str | None, wanted: int | None) -> int:
     """How many candidates a prompt gets: `wanted`, or the model's own number; without a text there is no choice.
 
-    Raises InputError for a number that is out of range, or above 1 where the model has no scorer.
+    Raises InputError for a number that is out of range, or above 1 where the model has neither scorer nor flow.
     """
     count = model.card.candidates if wanted is None else wanted
     if not 1 <= count <= MAX_CANDIDATES:
         raise InputError(f"the candidates must number between 1 and {MAX_CANDIDATES}, not {count}; change it.")
-    if count > 1 and not model.scored:
-        raise InputError(f"{model.name} has no scorer to choose among {count} candidates; ask for 1.")
+    if count > 1 and not model.chooses:
+        raise InputError(f"{model.name} has no scorer and no flow to choose among {count} candidates; ask for 1.")
     return count if prompt else 1
+
+
+def answering(model: Model, texts: Sequence[str | None], items: Sequence[Tensor]) -> tuple[Tensor, float]:
+    """items: candidates of a scene of L sounds, latents [L, D, T] each -> the scene of the best of each sound, and
+    the mean of their scores."""
+    flow = model.flow
+    assert flow is not None
+    found, total = [], 0.0
+    for number, text in enumerate(texts):
+        heard = model.text([text])
+        marks = [_answer(model, flow, item[number : number + 1], heard) for item in items]
+        first = max(range(len(marks)), key=marks.__getitem__)
+        found.append(items[first][number])
+        total += marks[first] / len(texts)
+    return torch.stack(found), total
+
+
+def _answer(model: Model, flow: Flow, latents: Tensor, heard: Condition) -> float:
+    """Of latents [1, D, T], window by window."""
+    parts = latents.split(model.window_frames, dim=2)
+    return sum(answer(flow, part, heard) * part.shape[2] / latents.shape[2] for part in parts)
 
 
 def best(model: Model, prompt: str | None, waveforms: Sequence[Tensor]) -> Chosen:

@@ -35,7 +35,7 @@ from audiogen_cli.hub.catalog import Model
 from audiogen_cli.models.decoding import Sampling, decode
 from audiogen_cli.models.flow_decoding import integrate
 from audiogen_cli.models.lm import LM
-from audiogen_cli.pipelines.candidates import Chosen, best, candidate_seed, count_for
+from audiogen_cli.pipelines.candidates import Chosen, answering, best, candidate_seed, count_for
 from audiogen_cli.pipelines.layers import layer_seed, plan, together
 from audiogen_cli.pipelines.recipe import check_prompt
 
@@ -118,9 +118,14 @@ def choose(
     rows, chosen = iter(frames), []
     for prompt, scene, count in zip(prompts, scenes, counts, strict=True):
         size = sum(len(turn) for turn in scene)
-        own = (torch.stack([next(rows) for _ in range(size)]) for _ in range(count))
+        own = [torch.stack([next(rows) for _ in range(size)]) for _ in range(count)]
+        judged: float | None = None
+        if count > 1 and not model.scored:
+            item, judged = answering(model, [text for turn in scene for text in turn], own)
+            own = [item]
         sounds = [together(model, scene, item, num_samples) for item in own]
         waveform, score = best(model, prompt, sounds)
+        score = judged if score is None else score
         waveform = audio.fade(audio.normalize(waveform, model.sample_rate, normalize), model.sample_rate, fade)
         chosen.append(Chosen(waveform, score))
     return chosen

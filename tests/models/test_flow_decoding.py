@@ -9,7 +9,7 @@ from audiogen_cli.conditioners.base import Condition
 from audiogen_cli.errors import InputError
 from audiogen_cli.models.decoding import Sampling, finish
 from audiogen_cli.models.flow import Flow, FlowConfig
-from audiogen_cli.models.flow_decoding import guided, integrate
+from audiogen_cli.models.flow_decoding import answer, guided, integrate
 
 T, D, TEXT = 9, 6, 12
 
@@ -128,3 +128,21 @@ def test_painting_is_guided_with_emphasis(flow: Flow) -> None:
     sketch = torch.randn(1, D, T)
     assert torch.equal(painted(2.0, 3.0, sketch), painted(1.0, 5.0, sketch))
     assert torch.equal(painted(2.0, 3.0, None), painted(1.0, 3.0, None))
+
+
+def test_an_answer_is_what_the_text_brings_nearer(flow: Flow) -> None:
+    condition, latents = texts(3, 5), torch.randn(2, D, T)
+    frames, null = flow.whitened(latents), condition.null()
+    gains = torch.zeros(2)
+    with torch.no_grad():
+        for number, time in enumerate((0.5, 0.6, 0.7)):
+            noise = torch.randn(1, T, D, generator=torch.Generator().manual_seed(number)).expand(2, -1, -1)
+            told, untold = (
+                (flow((1 - time) * noise + time * frames, torch.full((2,), time), heard) - (frames - noise)).square()
+                for heard in (condition, null)
+            )
+            gains += (untold - told).mean(dim=(1, 2)) / 3
+    for row in range(2):
+        assert answer(flow, latents[row : row + 1], condition, row) == pytest.approx(float(gains[row]), abs=1e-4)
+    assert answer(flow, latents[:1], condition) == answer(flow, latents[:1], condition)
+    assert answer(flow, latents[:1], null) == pytest.approx(0, abs=1e-6)

@@ -1,8 +1,9 @@
-"""The best of several: the first is the sound that there was, the choice is the scorer's, the batch decides nothing."""
+"""The best of several: the first is the sound that there was, a scorer or a flow chooses, the batch decides nothing."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,9 @@ from audiogen_cli.errors import InputError
 from audiogen_cli.hub import catalog
 from audiogen_cli.hub.catalog import Model
 from audiogen_cli.models.decoding import finish
-from audiogen_cli.pipelines.candidates import best, candidate_seed
+from audiogen_cli.models.flow_decoding import answer
+from audiogen_cli.pipelines import candidates
+from audiogen_cli.pipelines.candidates import answering, best, candidate_seed
 from audiogen_cli.pipelines.generate import choose, generate
 
 PROMPTS, SEEDS = ["rain", "a dog barking"], [3, 4]
@@ -71,5 +74,57 @@ def test_numbers_that_cannot_be_are_refused(model: Model, tiny_model: Path) -> N
     for count in (0, 65):
         with pytest.raises(InputError, match="between 1 and 64"):
             finish(generate(model, ["rain"], 0.3, [1], candidates=count))
-    with pytest.raises(InputError, match="no scorer"):
+    with pytest.raises(InputError, match="no scorer and no flow"):
         finish(generate(catalog.load(tiny_model), ["rain"], 0.3, [1], candidates=2))
+
+
+@pytest.fixture(scope="module")
+def painted(painted_model: Path) -> Model:
+    return catalog.load(painted_model)
+
+
+RAW: dict[str, Any] = {"normalize": "none", "fade": 0.0}
+
+
+def test_without_a_scorer_the_flow_chooses_what_answers_best(painted: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    judged: list[float] = []
+
+    def listen(*inputs: Any) -> float:
+        judged.append(answer(*inputs))
+        return judged[-1]
+
+    monkeypatch.setattr(candidates, "answer", listen)
+    [chosen] = finish(choose(painted, ["rain"], 0.5, [3], candidates=5, **RAW))
+    every = [finish(generate(painted, ["rain"], 0.5, [candidate_seed(3, k)], **RAW))[0] for k in range(5)]
+    assert len(set(judged)) == 5 and chosen.score == max(judged)
+    assert torch.equal(chosen.waveform, every[judged.index(max(judged))])
+
+
+def test_a_flow_in_the_place_of_a_language_model_chooses_too(flow_model: Path) -> None:
+    flowing = catalog.load(flow_model)
+    scores = [finish(choose(flowing, ["rain"], 0.5, [3], candidates=count))[0].score or -99.0 for count in (2, 4, 8)]
+    assert scores == sorted(scores)
+
+
+def test_the_flow_judges_each_sound_of_a_scene_for_itself(painted: Model) -> None:
+    prompt, sounds = "footsteps, then a dog barking in rain", ["footsteps", "dog barking", "rain"]
+    [chosen] = finish(choose(painted, [prompt], 0.5, [3], candidates=3, layers=True, **RAW))
+    items = torch.randn(3, 3, 8, 60)  # three candidates of three sounds, longer than a window
+    scene, score = answering(painted, sounds, list(items))
+    heard, flow = [painted.text([sound]) for sound in sounds], painted.flow
+    assert flow is not None and chosen.score is not None
+    parts = items.split(painted.window_frames, dim=3)
+    marks = [
+        [sum(answer(flow, part[k, [n]], heard[n]) * part.shape[3] for part in parts) / 60 for k in range(3)]
+        for n in range(3)
+    ]
+    best_of = [max(range(3), key=own.__getitem__) for own in marks]
+    assert torch.equal(scene, torch.stack([items[k, n] for n, k in enumerate(best_of)]))
+    assert score == pytest.approx(sum(map(max, marks)) / 3)
+
+
+def test_of_a_batch_the_flow_chooses_as_alone(painted: Model) -> None:
+    together = finish(choose(painted, PROMPTS, 1.7, SEEDS, candidates=3))
+    for prompt, seed, chosen in zip(PROMPTS, SEEDS, together, strict=True):
+        [alone] = finish(choose(painted, [prompt], 1.7, [seed], candidates=3))
+        assert alone.score == chosen.score and torch.equal(alone.waveform, chosen.waveform)
