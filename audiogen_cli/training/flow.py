@@ -75,6 +75,8 @@ class FlowTrainingConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.earliest < 1:
             raise ValueError(f"earliest must lie in 0 .. 1 and below 1, not {self.earliest}; change it")
+        if not 0 <= self.drawn <= 1:
+            raise ValueError(f"drawn must lie in 0 .. 1, not {self.drawn}; change it")
         if self.drawn and not (self.drawn_codebooks and min(self.drawn_codebooks) > 0):
             raise ValueError("drawn_codebooks must name one number or more, all above 0; change it")
 
@@ -107,6 +109,8 @@ def fitted(recipe: FlowRecipe, codec: Codec, text: T5Conditioner) -> FlowRecipe:
         frame_rate=codec.frame_rate,
         codec_fingerprint=codec.fingerprint(),
     )
+    if recipe.training.drawn and recipe.model.sketched == 1:
+        raise ConfigError("from sketched = 1 on there is no way to learn; lower it, or set drawn = 0.")
     if recipe.training.drawn and max(recipe.training.drawn_codebooks) > codec.num_codebooks:
         raise ConfigError(
             f"drawn_codebooks asks for {max(recipe.training.drawn_codebooks)} codebooks and the codec has "

@@ -244,6 +244,11 @@ def test_a_flow_of_drawings_is_trained(mel_model: Path, tmp_path: Path) -> None:
 def test_drawings_of_codes_that_are_not_there_are_refused(tiny_model: Path) -> None:
     with pytest.raises(ConfigError, match="drawn_codebooks asks for 99 codebooks and the codec has"):
         task(tiny_model, drawing((1, 99)))
+    at_the_end = dataclasses.replace(drawing(), model=dataclasses.replace(MODEL, sketched=1.0))
+    with pytest.raises(ConfigError, match="from sketched = 1 on there is no way to learn"):
+        task(tiny_model, at_the_end)
+    with pytest.raises(ValueError, match="drawn must lie in 0 .. 1, not 1.5"):
+        FlowTrainingConfig(drawn=1.5)
     for wrong in ((), (0,)):
         with pytest.raises(ValueError, match="drawn_codebooks must name one number or more"):
             FlowTrainingConfig(drawn=0.5, drawn_codebooks=wrong)
