@@ -247,7 +247,7 @@ def test_drawings_of_codes_that_are_not_there_are_refused(tiny_model: Path) -> N
     at_the_end = dataclasses.replace(drawing(), model=dataclasses.replace(MODEL, sketched=1.0))
     with pytest.raises(ConfigError, match="from sketched = 1 on there is no way to learn"):
         task(tiny_model, at_the_end)
-    with pytest.raises(ValueError, match="drawn must lie in 0 .. 1, not 1.5"):
+    with pytest.raises(ValueError, match="drawn must lie in"):
         FlowTrainingConfig(drawn=1.5)
     for wrong in ((), (0,)):
         with pytest.raises(ValueError, match="drawn_codebooks must name one number or more"):
