@@ -5,7 +5,8 @@
          -> candidate 2 ... --------------------------+                                  (of equals the first)
 
 The judge is a CLAP, which hears finished sounds, or where there is none the model's own flow, which judges latents
-before they are made audible, each sound of a scene for itself. A sound's candidates are the same whatever their number.
+before they are made audible, each sound of a scene for itself. A sound's candidates are the same whatever their number,
+but for rounding: some of them are made at a time.
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ from audiogen_cli.errors import InputError
 from audiogen_cli.hub.catalog import Model
 from audiogen_cli.models.clap import CLAP
 from audiogen_cli.models.flow import Flow
-from audiogen_cli.models.flow_decoding import answer
+from audiogen_cli.models.flow_decoding import answers
 from audiogen_cli.pipelines.recipe import MAX_CANDIDATES
+
+_TOGETHER = 8  # candidates that are made at a time, at most
 
 
 class Chosen(NamedTuple):
@@ -55,25 +58,33 @@ def count_for(model: Model, prompt: str | None, wanted: int | None) -> int:
     return count if prompt else 1
 
 
-def answering(model: Model, texts: Sequence[str | None], items: Sequence[Tensor]) -> tuple[Tensor, float]:
-    """items: candidates of a scene of L sounds, latents [L, D, T] each -> the scene of the best of each sound, and
-    the mean of their scores."""
+def lanes_for(model: Model, count: int) -> int:
+    """How many of a sound's candidates are made at a time: a number that divides theirs, so that what a product of
+    matrices takes are always the same of them, whatever else is made. The model's own number for a lone one."""
+    return model.card.lanes if count == 1 else max(n for n in range(1, _TOGETHER + 1) if count % n == 0)
+
+
+def answering(model: Model, texts: Sequence[str | None], items: Tensor) -> tuple[Tensor, float]:
+    """items: N candidates of a scene of L sounds, latents [N, L, D, T] -> the scene of the best of each sound,
+    [L, D, T], and the mean of their scores."""
     flow = model.flow
     assert flow is not None
     found, total = [], 0.0
-    for number, text in enumerate(texts):
-        heard = model.text([text])
-        marks = [_answer(model, flow, item[number : number + 1], heard) for item in items]
+    for text, own in zip(texts, items.unbind(dim=1), strict=True):
+        marks = _answers(model, flow, own, model.text([text]))
         first = max(range(len(marks)), key=marks.__getitem__)
-        found.append(items[first][number])
+        found.append(own[first])
         total += marks[first] / len(texts)
     return torch.stack(found), total
 
 
-def _answer(model: Model, flow: Flow, latents: Tensor, heard: Condition) -> float:
-    """Of latents [1, D, T], window by window."""
+def _answers(model: Model, flow: Flow, latents: Tensor, heard: Condition) -> list[float]:
+    """Of each of latents [N, D, T], window by window."""
     parts = latents.split(model.window_frames, dim=2)
-    return sum(answer(flow, part, heard) * part.shape[2] / latents.shape[2] for part in parts)
+    marks = torch.tensor([answers(flow, part, heard) for part in parts], dtype=torch.float64)
+    shares = torch.tensor([part.shape[2] / latents.shape[2] for part in parts], dtype=torch.float64)
+    found: list[float] = (marks * shares[:, None]).sum(dim=0).tolist()
+    return found
 
 
 def best(model: Model, prompt: str | None, waveforms: Sequence[Tensor]) -> Chosen:

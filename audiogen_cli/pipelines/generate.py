@@ -35,8 +35,8 @@ from audiogen_cli.hub.catalog import Model
 from audiogen_cli.models.decoding import Sampling, decode
 from audiogen_cli.models.flow_decoding import integrate
 from audiogen_cli.models.lm import LM
-from audiogen_cli.pipelines.candidates import Chosen, answering, best, candidate_seed, count_for
-from audiogen_cli.pipelines.layers import layer_seed, plan, together
+from audiogen_cli.pipelines.candidates import Chosen, answering, best, candidate_seed, count_for, lanes_for
+from audiogen_cli.pipelines.layers import Scene, layer_seed, plan, together
 from audiogen_cli.pipelines.recipe import check_prompt
 
 T = TypeVar("T")
@@ -105,30 +105,49 @@ def choose(
     tune = None if melody is None else tune_of(model, *melody)
     counts = [count_for(model, prompt, candidates) for prompt in prompts]
     scenes = [plan(model, prompt, layers) for prompt in prompts]
-    drawn, texts = [], []
-    for scene, seed, count in zip(scenes, seeds, counts, strict=True):
-        apart = [text for turn in scene for text in turn]
-        texts += apart * count
-        drawn += [layer_seed(candidate_seed(seed, k), layer) for k in range(count) for layer in range(len(apart))]
     num_samples = round(seconds * model.sample_rate)
-    num_frames = model.codec.num_frames(num_samples)
     how = (sampling or model.sampling, stride_seconds, keep_padding, tune)
-    steps = _frames(model, hear(model, texts), None, num_frames, drawn, *how)
-    frames = yield from _mapped(steps, lambda done: Progress(done, num_frames, len(drawn)))
-    rows, chosen = iter(frames), []
-    for prompt, scene, count in zip(prompts, scenes, counts, strict=True):
-        size = sum(len(turn) for turn in scene)
-        own = [torch.stack([next(rows) for _ in range(size)]) for _ in range(count)]
+    items = yield from _candidates(model, scenes, seeds, counts, model.codec.num_frames(num_samples), how)
+    chosen = []
+    for prompt, scene, own in zip(prompts, scenes, items, strict=True):
         judged: float | None = None
-        if count > 1 and not model.scored:
-            item, judged = answering(model, [text for turn in scene for text in turn], own)
-            own = [item]
-        sounds = [together(model, scene, item, num_samples) for item in own]
-        waveform, score = best(model, prompt, sounds)
+        if len(own) > 1 and not model.scored:
+            item, judged = answering(model, _texts(scene), own)
+            own = item[None]
+        waveform, score = best(model, prompt, [together(model, scene, item, num_samples) for item in own])
         score = judged if score is None else score
         waveform = audio.fade(audio.normalize(waveform, model.sample_rate, normalize), model.sample_rate, fade)
         chosen.append(Chosen(waveform, score))
     return chosen
+
+
+def _candidates(
+    model: Model, scenes: Sequence[Scene], seeds: Sequence[int], counts: Sequence[int], num_frames: int, how: Any
+) -> Generator[Progress, None, list[Tensor]]:
+    """The candidates of each scene, frames [count, L, K or D, T]. Those with as many are made together, a sound's
+    candidates side by side. how: of `_frames`."""
+    total = sum(count * len(_texts(scene)) for count, scene in zip(counts, scenes, strict=True))
+    found: dict[int, Tensor] = {}
+    before = 0
+
+    def progress(new: int, done: int) -> Progress:
+        return Progress(round((before * num_frames + new * done) / total), num_frames, total)
+
+    for count in sorted(set(counts)):
+        rows = [index for index in range(len(scenes)) if counts[index] == count]
+        sounds = [(text, seeds[i], layer) for i in rows for layer, text in enumerate(_texts(scenes[i]))]
+        texts = [text for text, _, _ in sounds for _ in range(count)]
+        drawn = [layer_seed(candidate_seed(seed, k), layer) for _, seed, layer in sounds for k in range(count)]
+        steps = _frames(model, hear(model, texts), None, num_frames, drawn, *how, lanes_for(model, count))
+        frames = yield from _mapped(steps, partial(progress, len(drawn)))
+        before += len(drawn)
+        layers = iter(frames.split(count))
+        found |= {index: torch.stack([next(layers) for _ in _texts(scenes[index])], dim=1) for index in rows}
+    return [found[index] for index in range(len(scenes))]
+
+
+def _texts(scene: Scene) -> list[str | None]:
+    return [text for turn in scene for text in turn]
 
 
 def continue_audio(
@@ -242,14 +261,17 @@ def _frames(
     stride_seconds: float | None,
     keep_padding: bool = False,
     tune: Tensor | None = None,
+    lanes: int | None = None,
 ) -> Generator[int, None, Tensor]:
     """prompt [B, K or D, P] (P at most a window - stride) -> [B, K or D, num_frames]; of a model with a painter
-    [B, D, num_frames], from a prompt of codes. tune: a melody [N]. Yields the frames done."""
+    [B, D, num_frames], from a prompt of codes. tune: a melody [N]. lanes: how many are made at a time, None is the
+    model's own number. Yields the frames done."""
+    lanes = lanes or model.card.lanes
 
     def draw(index: int, start: int, end: int, known: Tensor | None) -> Generator[int, None, Tensor]:
         drawn = [window_seed(seed, index) for seed in seeds]
         heard = condition if tune is None else _beside(model, condition, tune, start, num_frames)
-        return _window(model, heard, end - start, drawn, sampling, known, keep_padding)
+        return _window(model, heard, end - start, drawn, sampling, known, keep_padding, lanes)
 
     stride, painter = _stride(model, stride_seconds), model.painter
     share = 1.0 if painter is None else _DRAWING
@@ -261,7 +283,8 @@ def _frames(
 
     def paint(index: int, start: int, end: int, known: Tensor | None) -> Generator[int, None, Tensor]:
         drawn = [window_seed(seed, -1 - index) for seed in seeds]
-        return integrate(painter, condition, end - start, drawn, sampling, known, sketch[:, :, start:end])
+        over = sketch[:, :, start:end]
+        return integrate(painter, condition, end - start, drawn, sampling, known, over, lanes=lanes)
 
     known = None if prompt is None else sketch[:, :, : prompt.shape[2]]
     steps = _in_windows(model.window_frames, stride, num_frames, known, paint)
@@ -303,13 +326,13 @@ def _window(
     sampling: Sampling,
     known: Tensor | None,
     keep_padding: bool,
+    lanes: int,
 ) -> Generator[int, None, Tensor]:
     """What the model makes after `known`, which stays as it is; yields the frames done."""
     maker = model.maker
     if isinstance(maker, LM):
-        lanes = model.card.lanes
         return decode(maker, condition, num_frames, seeds, sampling, known, lanes=lanes, keep_padding=keep_padding)
-    return integrate(maker, condition, num_frames, seeds, sampling, known)
+    return integrate(maker, condition, num_frames, seeds, sampling, known, lanes=lanes)
 
 
 def _frames_done(start: int, known: int, done: int) -> int:

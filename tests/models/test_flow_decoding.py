@@ -9,7 +9,7 @@ from audiogen_cli.conditioners.base import Condition
 from audiogen_cli.errors import InputError
 from audiogen_cli.models.decoding import Sampling, finish
 from audiogen_cli.models.flow import Flow, FlowConfig
-from audiogen_cli.models.flow_decoding import answer, guided, integrate
+from audiogen_cli.models.flow_decoding import answers, guided, integrate
 
 T, D, TEXT = 9, 6, 12
 
@@ -30,9 +30,9 @@ def texts(*lengths: int) -> Condition:
 
 
 def made(
-    flow: Flow, condition: Condition, seeds: list[int], prompt: torch.Tensor | None = None, **more
+    flow: Flow, condition: Condition, seeds: list[int], prompt: torch.Tensor | None = None, lanes: int = 1, **more
 ) -> torch.Tensor:
-    return finish(integrate(flow, condition, T, seeds, Sampling(**{"steps": 4, **more}), prompt))
+    return finish(integrate(flow, condition, T, seeds, Sampling(**{"steps": 4, **more}), prompt, lanes=lanes))
 
 
 def test_a_straight_way_is_gone_to_its_end_in_any_number_of_steps(flow: Flow, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,7 +48,7 @@ def test_a_straight_way_is_gone_to_its_end_in_any_number_of_steps(flow: Flow, mo
 
 
 def test_an_item_is_the_same_alone_and_in_any_batch(flow: Flow) -> None:
-    condition, prompt = texts(3, 5, 3), torch.randn(3, D, 4)
+    condition, prompt = texts(3, 40, 3), torch.randn(3, D, 4)
     for own in (None, prompt):
         together = made(flow, condition, [4, 5, 6], own)
         for row in range(3):
@@ -58,6 +58,25 @@ def test_an_item_is_the_same_alone_and_in_any_batch(flow: Flow) -> None:
             )
             alone = made(flow, longer, [4 + row], None if own is None else own[row : row + 1])
             assert torch.equal(alone[0], together[row])
+
+
+def test_items_of_one_product_are_the_same_alone_and_in_any_batch(flow: Flow) -> None:
+    condition, seeds = Condition.cat([texts(40)] * 3 + [texts(3)] * 6), list(range(9))
+    together = made(flow, condition, seeds, None, 3)
+    for first in (0, 3, 6):
+        rows = slice(first, first + 3)
+        own = Condition(condition.embedding[rows], condition.mask[rows])
+        assert torch.equal(made(flow, own, seeds[rows], None, 3), together[rows])
+
+
+def test_items_made_together_are_those_made_one_by_one_but_for_rounding(flow: Flow) -> None:
+    condition, sketch = texts(3, 40, 3, 5, 7), torch.randn(5, D, T)
+    for over in (None, sketch):
+        one, four = (
+            finish(integrate(flow, condition, T, range(5), Sampling(steps=4), None, over, lanes=lanes))
+            for lanes in (1, 4)
+        )
+        torch.testing.assert_close(four, one, atol=1e-4, rtol=1e-4)
 
 
 def test_seed_text_guidance_temperature_and_steps_matter(flow: Flow) -> None:
@@ -106,16 +125,18 @@ def test_a_sketch_is_painted_over_from_the_time_that_the_configuration_says(flow
 def test_progress_goes_from_the_first_step_to_all_frames(flow: Flow) -> None:
     steps = list(integrate(flow, texts(3, 4), T, [0, 1], Sampling(steps=5)))
     assert len(steps) == 10 and steps == sorted(steps) and steps[-1] == T
+    steps = list(integrate(flow, texts(3, 4, 5), T, [0, 1, 2], Sampling(steps=5), lanes=2))
+    assert len(steps) == 10 and steps == sorted(steps) and steps[-1] == T
 
 
 def test_guidance_adds_nothing_along_where_a_step_would_end() -> None:
-    frames, velocity, null = torch.randn(3, 1, 7, 5, generator=torch.Generator().manual_seed(0)).unbind(0)
-    frames, velocity, null = frames[None], velocity[None], null[None]
-    end = frames + velocity * 0.75
+    frames, velocity, null = torch.randn(3, 2, 7, 5, generator=torch.Generator().manual_seed(0)).unbind(0)
     push = guided(frames, velocity, null, 0.25, 4.0) - velocity
-    assert abs(float((push * end).sum())) < 1e-4 and float(push.norm()) > 1
-    along = velocity - null - push / 3
-    torch.testing.assert_close(along, end * ((along * end).sum() / end.square().sum()))
+    for row in range(2):
+        end, own = frames[row] + velocity[row] * 0.75, push[row]
+        assert abs(float((own * end).sum())) < 1e-4 and float(own.norm()) > 1
+        along = velocity[row] - null[row] - own / 3
+        torch.testing.assert_close(along, end * ((along * end).sum() / end.square().sum()))
     for guidance, wanted in ((0.0, null), (1.0, velocity), (0.5, (velocity + null) / 2)):
         torch.testing.assert_close(guided(frames, velocity, null, 0.25, guidance), wanted)
 
@@ -131,18 +152,19 @@ def test_painting_is_guided_with_emphasis(flow: Flow) -> None:
 
 
 def test_an_answer_is_what_the_text_brings_nearer(flow: Flow) -> None:
-    condition, latents = texts(3, 5), torch.randn(2, D, T)
+    condition, latents = texts(5), torch.randn(3, D, T)
     frames, null = flow.whitened(latents), condition.null()
-    gains = torch.zeros(2)
+    gains = torch.zeros(3)
     with torch.no_grad():
         for number, time in enumerate((0.5, 0.6, 0.7)):
-            noise = torch.randn(1, T, D, generator=torch.Generator().manual_seed(number)).expand(2, -1, -1)
+            noise = torch.randn(1, T, D, generator=torch.Generator().manual_seed(number)).expand(3, -1, -1)
             told, untold = (
-                (flow((1 - time) * noise + time * frames, torch.full((2,), time), heard) - (frames - noise)).square()
-                for heard in (condition, null)
+                (flow((1 - time) * noise + time * frames, torch.full((3,), time), heard) - (frames - noise)).square()
+                for heard in (Condition.cat([condition] * 3), Condition.cat([null] * 3))
             )
             gains += (untold - told).mean(dim=(1, 2)) / 3
-    for row in range(2):
-        assert answer(flow, latents[row : row + 1], condition, row) == pytest.approx(float(gains[row]), abs=1e-4)
-    assert answer(flow, latents[:1], condition) == answer(flow, latents[:1], condition)
-    assert answer(flow, latents[:1], null) == pytest.approx(0, abs=1e-6)
+    assert answers(flow, latents, condition) == pytest.approx(gains.tolist(), abs=1e-4)
+    many = answers(flow, torch.cat([latents] * 7), condition)
+    assert many == pytest.approx(gains.tolist() * 7, abs=1e-4)
+    assert answers(flow, latents, condition) == answers(flow, latents, condition)
+    assert answers(flow, latents, null) == pytest.approx([0, 0, 0], abs=1e-6)

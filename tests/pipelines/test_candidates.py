@@ -12,7 +12,7 @@ from audiogen_cli.errors import InputError
 from audiogen_cli.hub import catalog
 from audiogen_cli.hub.catalog import Model
 from audiogen_cli.models.decoding import finish
-from audiogen_cli.models.flow_decoding import answer
+from audiogen_cli.models.flow_decoding import answers
 from audiogen_cli.pipelines import candidates
 from audiogen_cli.pipelines.candidates import answering, best, candidate_seed
 from audiogen_cli.pipelines.generate import choose, generate
@@ -61,6 +61,13 @@ def test_a_batch_is_its_items_to_the_bit(model: Model) -> None:
         assert torch.equal(alone.waveform, chosen.waveform)
 
 
+def test_what_is_made_at_a_time_is_always_the_same_of_a_sounds_candidates(model: Model) -> None:
+    for count in range(2, 65):
+        lanes = candidates.lanes_for(model, count)
+        assert count % lanes == 0 and (lanes == count or count > 8)
+    assert candidates.lanes_for(model, 1) == model.card.lanes
+
+
 def test_without_a_text_there_is_nothing_to_choose_by(model: Model) -> None:
     nothing, rain = finish(choose(model, [None, "rain"], 0.3, [1, 1], candidates=2))
     assert nothing.score is None and rain.score is not None
@@ -89,11 +96,11 @@ RAW: dict[str, Any] = {"normalize": "none", "fade": 0.0}
 def test_without_a_scorer_the_flow_chooses_what_answers_best(painted: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     judged: list[float] = []
 
-    def listen(*inputs: Any) -> float:
-        judged.append(answer(*inputs))
-        return judged[-1]
+    def listen(*inputs: Any, **how: Any) -> list[float]:
+        judged.extend(answers(*inputs, **how))
+        return judged
 
-    monkeypatch.setattr(candidates, "answer", listen)
+    monkeypatch.setattr(candidates, "answers", listen)
     [chosen] = finish(choose(painted, ["rain"], 0.5, [3], candidates=5, **RAW))
     every = [finish(generate(painted, ["rain"], 0.5, [candidate_seed(3, k)], **RAW))[0] for k in range(5)]
     assert len(set(judged)) == 5 and chosen.score == max(judged)
@@ -110,12 +117,12 @@ def test_the_flow_judges_each_sound_of_a_scene_for_itself(painted: Model) -> Non
     prompt, sounds = "footsteps, then a dog barking in rain", ["footsteps", "dog barking", "rain"]
     [chosen] = finish(choose(painted, [prompt], 0.5, [3], candidates=3, layers=True, **RAW))
     items = torch.randn(3, 3, 8, 60)  # three candidates of three sounds, longer than a window
-    scene, score = answering(painted, sounds, list(items))
+    scene, score = answering(painted, sounds, items)
     heard, flow = [painted.text([sound]) for sound in sounds], painted.flow
     assert flow is not None and chosen.score is not None
     parts = items.split(painted.window_frames, dim=3)
     marks = [
-        [sum(answer(flow, part[k, [n]], heard[n]) * part.shape[3] for part in parts) / 60 for k in range(3)]
+        [sum(answers(flow, part[k, [n]], heard[n])[0] * part.shape[3] for part in parts) / 60 for k in range(3)]
         for n in range(3)
     ]
     best_of = [max(range(3), key=own.__getitem__) for own in marks]

@@ -184,9 +184,9 @@ def test_sounds_of_a_flow_are_as_long_as_asked_and_do_not_depend_on_their_batch(
 def test_a_flow_goes_on_from_the_recordings_latents(flowing: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     prompts: list[torch.Tensor | None] = []
 
-    def recorded(flow: Any, condition: Any, frames: int, seeds: Any, sampling: Any, prompt: Any) -> Any:
+    def recorded(flow: Any, condition: Any, frames: int, seeds: Any, sampling: Any, prompt: Any, **how: Any) -> Any:
         prompts.append(prompt)
-        return (yield from integrate(flow, condition, frames, seeds, sampling, prompt))
+        return (yield from integrate(flow, condition, frames, seeds, sampling, prompt, **how))
 
     monkeypatch.setattr(pipeline, "integrate", recorded)
     recording = _noise(1.23, 8000)
