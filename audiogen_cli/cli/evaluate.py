@@ -30,6 +30,12 @@ def evaluate(
             "--data", metavar="DIR", help="A prepared folder, whose held-out recordings stand beside the model."
         ),
     ] = None,
+    tier: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tier", help="What the model was trained on, if not all: the other tiers of the manifest are held out."
+        ),
+    ] = None,
     prompts: Annotated[
         Path | None,
         typer.Option("--prompts", metavar="FILE", help="A CSV of prompt, classes (with |), caption. (Default: ours.)"),
@@ -103,7 +109,7 @@ def evaluate(
         sheets=sheets,
     )
     listener = Tagger(tagger)
-    recordings = listening.read_recordings(data) if data else []
+    recordings = listening.read_recordings(data, tier or ()) if data else []
     with console.waiting(f"loading {entry.card.name}"):
         loaded = catalog.load(entry, device, dtype)
     chosen: dict[str, Any] = {"guidance": guidance, "temperature": temperature, "top_k": top_k, "top_p": top_p}

@@ -39,13 +39,13 @@ from audiogen_cli.pipelines.pairs import Pair, PairReport, measure_pairs
 from audiogen_cli.pipelines.paraphrases import Paraphrase, ParaphraseReport, measure_paraphrases
 from audiogen_cli.pipelines.recognition import Listener, Row, Trial, mean_row, table
 
-CODED = 3  # held-out recordings of each prompt that are heard after the codec too, at most
+CODED = 3  # held-out recordings of each prompt that are heard after the codec too, unless `clips` asks for more
 
 
 @dataclass(frozen=True)
 class Extent:
     """What is measured beside the prompts. clips: held-out captions that are generated too, for the Fréchet distance,
-    of recordings that are heard after the codec; 0 for none. sheets: a folder for spectrograms, checked by
+    of recordings that are heard after the codec as well; 0 for none. sheets: a folder for spectrograms, checked by
     sheets.check_folder and overwritten."""
 
     pairs: Sequence[Pair] = ()
@@ -113,7 +113,7 @@ def evaluate(
     setup = Setup(model, tagger, num_seeds, seconds, sampling or model.sampling, candidates)
     listener = Listener(setup, prompts)
     sounds = yield from setup.answers([prompt.text for prompt in prompts], "generating")  # P * num_seeds of [N]
-    heard = yield from _hear(setup, listener, recordings)
+    heard = yield from _hear(setup, listener, recordings, extent.clips)
     rows = table(prompts, listener.generated(sounds) + heard.trials, listener.strangers)
     pairs = (yield from measure_pairs(setup, extent.pairs, heard.takes)) if extent.pairs else None
     plain = {row.prompt: row.generated or 0.0 for row in rows}
@@ -133,15 +133,13 @@ def evaluate(
     )
 
 
-def _hear(setup: Setup, listener: Listener, recordings: Sequence[Recording]) -> Generator[Progress, None, _Heard]:
-    """The held-out recordings first, so that these come first on the sheets. Those that fit no prompt count as those of
-    one more prompt."""
-    heard, coded = _Heard([], [], [], [[] for _ in listener.prompts]), Counter[int]()
-    ordered, wanted = sorted(recordings, key=lambda recording: not recording.held_out), []
-    for recording in ordered:
-        groups = listener.fitting(recording) or [-1]
-        wanted.append(recording.held_out and any(coded[group] < CODED for group in groups))
-        coded.update(groups if wanted[-1] else ())
+def _hear(
+    setup: Setup, listener: Listener, recordings: Sequence[Recording], clips: int
+) -> Generator[Progress, None, _Heard]:
+    """The held-out recordings first, so that these come first on the sheets."""
+    heard = _Heard([], [], [], [[] for _ in listener.prompts])
+    ordered = sorted(recordings, key=lambda recording: not recording.held_out)
+    wanted = _coded(listener, ordered, clips)
 
     def hear(recording: Recording, through_codec: bool) -> tuple[Take, list[Trial], Embedded]:
         take = setup.take(recording, through_codec)
@@ -156,6 +154,21 @@ def _hear(setup: Setup, listener: Listener, recordings: Sequence[Recording]) -> 
             for prompt in dict.fromkeys(trial.prompt for trial in trials):
                 heard.shown[prompt] += [take.example] if len(heard.shown[prompt]) < setup.num_seeds else []
     return heard
+
+
+def _coded(listener: Listener, recordings: Sequence[Recording], clips: int) -> list[bool]:
+    """Which recordings are heard after the codec: so many held-out ones of each prompt (those that fit none count as
+    those of one more), and where that is fewer than `clips` others, evenly from all that are held out."""
+    wanted, coded = [], Counter[int]()
+    for recording in recordings:
+        groups = listener.fitting(recording) or [-1]
+        wanted.append(recording.held_out and any(coded[group] < CODED for group in groups))
+        coded.update(groups if wanted[-1] else ())
+    others = [index for index, recording in enumerate(recordings) if recording.held_out and not wanted[index]]
+    more = min(max(0, clips - sum(wanted)), len(others))
+    for i in range(more):
+        wanted[others[(2 * i + 1) * len(others) // (2 * more)]] = True
+    return wanted
 
 
 def _draw(

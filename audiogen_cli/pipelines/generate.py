@@ -122,7 +122,12 @@ def choose(
 
 
 def _candidates(
-    model: Model, scenes: Sequence[Scene], seeds: Sequence[int], counts: Sequence[int], num_frames: int, how: Any
+    model: Model,
+    scenes: Sequence[Scene],
+    seeds: Sequence[int],
+    counts: Sequence[int],
+    num_frames: int,
+    how: tuple[Sampling, float | None, bool, Tensor | None],
 ) -> Generator[Progress, None, list[Tensor]]:
     """The candidates of each scene, frames [count, L, K or D, T]. Those with as many are made together, a sound's
     candidates side by side. how: of `_frames`."""

@@ -43,7 +43,7 @@ class Prompt(NamedTuple):
 
 
 class Recording(NamedTuple):
-    """held_out: the model has been trained neither on it nor on others of its source."""
+    """held_out: the model has been trained neither on it nor, as far as is known, on others of its source."""
 
     path: Path
     caption: str
@@ -145,10 +145,20 @@ def named(prompts: Sequence[Prompt], text: str) -> Prompt:
     raise InputError(f"there is no prompt '{text}' to judge by; name one of the file of prompts.")
 
 
-def read_recordings(folder: Path) -> list[Recording]:
-    """The clips of a folder that `audiolm prepare` wrote; those of its validation split are held out."""
+def read_recordings(folder: Path, tiers: Sequence[str] = ()) -> list[Recording]:
+    """The clips of a folder that `audiolm prepare` wrote; those of its validation split are held out.
+
+    tiers: what the model was trained on, if not all: clips of others are held out too, but for those whose source it
+    knows. InputError for a tier that no clip has.
+    """
     clips = manifest.read(folder / manifest.NAME)
-    return [Recording(Path(clip.path), clip.caption, clip.split == "valid") for clip in clips]
+    for tier in set(tiers) - {clip.tier for clip in clips}:
+        raise InputError(f"{folder} has no clips of tier {tier}; name one that its manifest has.")
+    trained = manifest.select(clips, "train", tiers or None)
+    known = {clip.source for clip in trained}
+    held_out = [clip for clip in clips if clip.split == "valid" or clip.source not in known]
+    together = [(clip, False) for clip in trained] + [(clip, True) for clip in held_out]
+    return [Recording(Path(clip.path), clip.caption, new) for clip, new in together]
 
 
 def placed(waveform: Tensor, recording: Recording, seconds: float) -> Tensor:

@@ -59,6 +59,17 @@ def test_the_validation_split_of_a_prepared_folder_is_held_out(tmp_path):
     ]
 
 
+def test_tiers_that_were_not_trained_on_are_held_out_but_for_known_sources(tmp_path):
+    clips = [Clip("a.wav", "a dog", 1.0, "one", tier="A"), Clip("b.wav", "rain", 1.0, "two", split="valid", tier="A")]
+    clips += [Clip("c.wav", "wind", 1.0, "one", tier="B"), Clip("d.wav", "sea", 1.0, "three", tier="B")]
+    manifest.write(tmp_path / manifest.NAME, clips)
+    recordings = listening.read_recordings(tmp_path, ["A"])
+    assert {r.path.name: r.held_out for r in recordings} == {"a.wav": False, "b.wav": True, "d.wav": True}
+    assert [r.held_out for r in listening.read_recordings(tmp_path, ["A", "B"])] == [False, True, False, False]
+    with pytest.raises(InputError, match="no clips of tier C"):
+        listening.read_recordings(tmp_path, ["A", "C"])
+
+
 @pytest.mark.parametrize("text", ["words\na dog\n", f"{HEADER}\na dog,Dog,(\n", f"{HEADER}\na\n"])
 def test_a_file_that_holds_no_prompts_is_refused(tmp_path, text):
     (tmp_path / "prompts.csv").write_text(text)
