@@ -65,7 +65,7 @@ def test_tiers_that_were_not_trained_on_are_held_out_but_for_known_sources(tmp_p
     manifest.write(tmp_path / manifest.NAME, clips)
     recordings = listening.read_recordings(tmp_path, ["A"])
     assert {r.path.name: r.held_out for r in recordings} == {"a.wav": False, "b.wav": True, "d.wav": True}
-    assert [r.held_out for r in listening.read_recordings(tmp_path, ["A", "B"])] == [False, True, False, False]
+    assert [r.path.name for r in listening.read_recordings(tmp_path, ["A", "B"]) if r.held_out] == ["b.wav"]
     with pytest.raises(InputError, match="no clips of tier C"):
         listening.read_recordings(tmp_path, ["A", "C"])
 
