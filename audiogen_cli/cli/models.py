@@ -133,6 +133,8 @@ def _facts(name: str) -> dict[str, Any]:
         return _about(known) | {"where": f"not fetched yet; audiolm models pull {name}"}
     entry = catalog.find(name, fetch=False)
     card = dataclasses.asdict(entry.card)
+    if not entry.flows:
+        del card["sampling"]["steps"]
     facts = {"name": card.pop("name"), "folder": str(entry.folder), "hash": entry.hash} | card
     if known is not None:
         about = ("repo", "parameters", "sample_rate", "channels", "gated")

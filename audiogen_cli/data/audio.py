@@ -236,6 +236,8 @@ def opened(source: str | os.PathLike[str] | IO[bytes]) -> Iterator[soundfile.Sou
     unreadable = f"{name} is not a sound file that can be read; convert it to WAV, FLAC, OGG, Opus, MP3 or AIFF."
     try:
         sound = soundfile.SoundFile(source)
+    except UnicodeEncodeError as error:
+        raise AudioError(f"the file name {ascii(name)} is not UTF-8, as sound files' must be; rename it.") from error
     except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: a raw file, whose rate nobody knows
         raise AudioError(unreadable) from error
     with sound:

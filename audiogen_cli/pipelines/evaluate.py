@@ -39,7 +39,7 @@ from audiogen_cli.pipelines.pairs import Pair, PairReport, measure_pairs
 from audiogen_cli.pipelines.paraphrases import Paraphrase, ParaphraseReport, measure_paraphrases
 from audiogen_cli.pipelines.recognition import Listener, Row, Trial, mean_row, table
 
-CODED = 3  # held-out recordings of each prompt that are heard after the codec too, unless `clips` asks for more
+CODED = 1  # held-out recordings of each prompt that are heard after the codec too, unless `clips` asks for more
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,11 @@ def test_info_shows_one_model(audiolm: Run, tiny_model: Path) -> None:
     data = json.loads(audiolm("models", "info", tiny_model, "--json").stdout)
     assert (data["name"], data["licence"], data["sampling"]["top_k"]) == ("tiny", "MIT", 8)
     assert data["hash"] in audiolm("models", "info", tiny_model).stdout
+    assert "steps" not in data["sampling"]  # of a flow
+
+
+def test_info_shows_the_steps_of_a_flow(audiolm: Run, flow_model: Path) -> None:
+    assert json.loads(audiolm("models", "info", flow_model, "--json").stdout)["sampling"]["steps"] > 0
 
 
 def test_an_unknown_model_is_one_sentence(refused: Callable[..., str]) -> None:

@@ -1,3 +1,5 @@
+import os
+import sys
 import time
 
 import numpy as np
@@ -110,6 +112,15 @@ def test_each_unusable_file_is_refused_with_its_own_sentence(tmp_path):
         with pytest.raises(AudioError, match=sentence) as caught:
             audio.read(f"{tmp_path}/{name}")
         assert str(caught.value).endswith(".") and "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such file names")
+def test_a_file_name_that_is_no_text_is_refused_in_one_sentence(tmp_path):
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.wav")
+    with open(path, "wb") as file:
+        file.write(audio.encode(tone(), RATE, "16", "wav", ""))
+    with pytest.raises(AudioError, match="is not UTF-8"):
+        audio.read(path)
 
 
 def test_a_truncated_wav_is_read_as_far_as_it_goes_or_refused_but_never_crashes(tmp_path):
