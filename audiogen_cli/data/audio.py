@@ -237,7 +237,7 @@ def opened(source: str | os.PathLike[str] | IO[bytes]) -> Iterator[soundfile.Sou
     try:
         sound = soundfile.SoundFile(source)
     except UnicodeEncodeError as error:
-        raise AudioError(f"the file name {ascii(name)} is not UTF-8, as sound files' must be; rename it.") from error
+        raise AudioError(f"the file name {name!a} is not UTF-8, as sound files' must be; rename it.") from error
     except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: a raw file, whose rate nobody knows
         raise AudioError(unreadable) from error
     with sound:
