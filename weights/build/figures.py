@@ -60,7 +60,7 @@ def of_model(report: dict[str, Any]) -> Iterator[Figure]:
     yield Figure(f"Fréchet distance, {clips} and {clips}", None, ".2f", frechet["generated"])
     yield Figure(f"Fréchet distance after the codec alone, {clips} and {clips}", None, ".2f", frechet["coded"])
     for key, name in (("generated", "generated"), ("coded", "after the codec alone"), ("real", "recordings")):
-        yield Figure(f"Fréchet distance, halves: {name}", None, ".2f", frechet[f"{key}_half"])
+        yield Figure(f"Fréchet distance, halves of {clips}: {name}", None, ".2f", frechet[f"{key}_half"])
     variety = report["likeness"]["variety"]
     yield Figure("variety, of recordings", "near 100 %", ".0%", variety["generated"] / variety["real"])
     nearest = report["likeness"]["nearest"]
