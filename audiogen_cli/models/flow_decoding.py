@@ -4,8 +4,8 @@ Guidance is projected (2410.02416, section 4, without its rescaling and momentum
 would end, the part along that is left out. It makes sound louder and coarser, not likelier.
 
 Exactly `lanes` items are made at a time, missing ones filled in with copies, all of the same padded length of text, as
-codes are (models/decoding.py). Made one by one, an item's latents are a function of its own prompt, seed and text, to the
-bit; made together, of its neighbours' number and its place among them too, by a few ULP.
+codes are (models/decoding.py). Made one by one, an item's latents are a function of its own prompt, seed and text, to
+the bit; made together, of its neighbours' number and its place among them too, by a few ULP.
 """
 
 from __future__ import annotations
