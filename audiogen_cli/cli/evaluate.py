@@ -94,6 +94,8 @@ def evaluate(
     from audiogen_cli.pipelines import paraphrases as words
     from audiogen_cli.pipelines import sheets as pictures
 
+    if tier and data is None:
+        raise InputError("tiers are those of a prepared folder's manifest; name that folder too.")
     if output is not None:
         files.check_output(output, force)
     if sheets is not None:

@@ -19,6 +19,7 @@ import pytest
         (("--paraphrases", "missing.csv"), 2, "missing.csv"),
         (("--seeds", 0), 2, "--seeds"),
         (("--clips", -1), 2, "--clips"),
+        (("--tier", "A"), 2, "name that folder too"),
     ],
 )
 def test_what_is_missing_is_one_sentence(

@@ -96,8 +96,8 @@ RAW: dict[str, Any] = {"normalize": "none", "fade": 0.0}
 def test_without_a_scorer_the_flow_chooses_what_answers_best(painted: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     judged: list[float] = []
 
-    def listen(*inputs: Any, **how: Any) -> list[float]:
-        judged.extend(answers(*inputs, **how))
+    def listen(*inputs: Any) -> list[float]:
+        judged.extend(answers(*inputs))
         return judged
 
     monkeypatch.setattr(candidates, "answers", listen)
