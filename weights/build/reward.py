@@ -1,0 +1,257 @@
+# ruff: noqa: T201  (a script that reports to whoever runs it)
+"""Tunes the painter of the bundled model by what a tagger hears in its sounds: gradients go back through the tagger,
+the codec's decoder and the last steps of painting (DRaFT-K, 2309.17400, section 4.1).
+
+    caption --LM--> codes --painter, 4 steps--> latents --decoder--> mel --random phases--> waveform --ear--> classes
+       its recordings ------------------------------------------------------------------------------ear--> targets
+       its words -----------------------------------------------------------------names of the classes--> targets
+
+    python weights/build/reward.py DATA mn04_as_mAP_432.pt class_labels_indices.csv OUT [--steps 700] [--start OUT/flow]
+
+DATA: of build/lm_data.py; of it only what was trained on. The ear is build/ear.py, the names are AudioSet's own list;
+the evaluation's tagger is another one, and has no say here. A penalty on how far the velocity strays from the bundled
+flow's keeps the sounds varied.
+Writes OUT/drawings.pt (minutes), OUT/targets.pt, and OUT/flow every hundred steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import csv
+import itertools
+import re
+from collections import defaultdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from ear import Ear  # type: ignore[import-not-found]  # beside this file
+from torch import Tensor
+
+from audiogen_cli.conditioners.base import Condition
+from audiogen_cli.data import audio, manifest
+from audiogen_cli.hub import catalog, checkpoint
+from audiogen_cli.hub.catalog import Model
+from audiogen_cli.models.decoding import decode, finish, take, with_null
+from audiogen_cli.models.flow import Flow
+from audiogen_cli.models.flow_decoding import guided
+from audiogen_cli.models.mel import MEAN, NOISE_FRAMES, SPREAD
+from audiogen_cli.ops.stft import frame_stft, overlap_add, slaney_filter_bank
+from audiogen_cli.pipelines.generate import hear
+
+SECONDS, SHORTEST = 5.0, 3.0  # what is heard of a recording, short ones repeated
+MOST = 24  # recordings of one caption that are heard
+TIMES = (0.5, 0.625, 0.75, 0.875, 1.0)  # of the painter's steps
+ENDINGS = ("ing", "es", "s", "ed", "e")
+LITTLE = {"a", "an", "the", "of", "on", "in", "sound", "and"}
+VAGUE = {  # what a caption's words name by chance, or what says nothing
+    "Music", "Speech", "Noise", "Hands", "Tools", "Animal", "Echo", "Static", "Inside, small room", "Tap",
+    "Fly, housefly", "Light engine (high frequency)", "Sound effect", "Video game music",
+}  # fmt: skip
+
+
+class Target(NamedTuple):
+    """classes: shares that add up to 1, [527]. weight: how sure the ear is of them."""
+
+    classes: Tensor
+    weight: float
+
+
+def stems(text: str) -> set[str]:
+    """Its words without their endings."""
+    found = set()
+    for word in re.findall(r"[a-z]+", text.lower()):
+        ending = next((e for e in ENDINGS if word.endswith(e) and len(word) - len(e) >= 3), "")
+        if word not in LITTLE:
+            found.add(word.removesuffix(ending))
+    return found
+
+
+def named(caption: str, labels: list[str]) -> Tensor:
+    """Which classes have a name, or one of several, whose words are all in the caption, [527]."""
+    words = stems(caption)
+    parts = [[stems(part) for part in re.split(r",\s*", label)] for label in labels]
+    fits = [any(part and part <= words for part in names) for names in parts]
+    return torch.tensor([float(fit and label not in VAGUE) for fit, label in zip(fits, labels, strict=True)])
+
+
+@torch.inference_mode()
+def targets(
+    ear: Ear, labels: list[str], clips: list[manifest.Clip], rate: int, highest: float
+) -> dict[str, tuple[Target, int]]:
+    """What the ear hears in each caption's recordings more than in others, and what its words name, as much of either;
+    and how many recordings there are."""
+    heard: dict[str, list[Tensor]] = defaultdict(list)
+    for clip in clips:
+        if len(heard[clip.caption]) == MOST:
+            continue
+        waveform, source = audio.read(Path(clip.path))
+        waveform = audio.resample(audio.remix(waveform, 1), source, rate)[:, : round(SECONDS * rate)]
+        if float(waveform.abs().max()) < 1e-3:
+            continue
+        if waveform.shape[1] < SHORTEST * rate:
+            gapped = torch.nn.functional.pad(waveform, (0, rate // 4))
+            waveform = gapped.repeat(1, -(-round(SHORTEST * rate) // gapped.shape[1]))
+        spectrum = torch.fft.rfft(waveform)
+        kept = torch.arange(spectrum.shape[1]) * rate / waveform.shape[1] < highest
+        heard[clip.caption].append(ear.logits(torch.fft.irfft(spectrum * kept, waveform.shape[1]), rate)[0].sigmoid())
+    means = {caption: torch.stack(found).mean(dim=0) for caption, found in heard.items() if found}
+    usual = torch.stack(list(means.values())).mean(dim=0).clamp_min(1e-4)
+    found = {}
+    for caption, mean in means.items():
+        special = mean * (mean / usual).clamp_min(1.0).log()
+        most = float(special.max())
+        special = special * (special > 0.2 * most)
+        special, words = special / special.sum().clamp_min(1e-9), named(caption, labels)
+        count = len(heard[caption])
+        if words.sum() > 0:
+            words = words / words.sum()
+            found[caption] = Target((words + special) / 2 if most > 0.1 else words, 1.0), count
+        elif most > 0.1:
+            found[caption] = Target(special, min(1.0, 2 * most) ** 0.5), count
+    return found
+
+
+@torch.inference_mode()
+def drawings(model: Model, captions: list[str], each: int) -> dict[str, list[Tensor]]:
+    """Codes [K, T] of the language model, `each` for every caption."""
+    found: dict[str, list[Tensor]] = defaultdict(list)
+    frames = model.window_frames - 2
+    for number, start in itertools.product(range(each), range(0, len(captions), 24)):
+        some = captions[start : start + 24]
+        seeds = [7000 + 1000 * number + start + index for index in range(len(some))]
+        steps = decode(model.lm, hear(model, some), frames, seeds, model.sampling, None, lanes=8)
+        for caption, codes in zip(some, finish(steps), strict=True):
+            found[caption].append(codes)
+    return found
+
+
+class Chain:
+    """From latents to what the ear hears of them."""
+
+    def __init__(self, model: Model, ear: Ear, generator: torch.Generator) -> None:
+        self.codec: Any = model.codec
+        self.ear, self.generator, self.voice = ear, generator, self.codec.config.voice
+        self.inverse = torch.linalg.pinv(
+            slaney_filter_bank(self.voice.sample_rate, self.voice.n_fft, self.voice.num_mels, self.voice.f_max)
+        )
+
+    def __call__(self, latents: Tensor) -> Tensor:
+        """latents [B, D, T] -> logits [B, 527]."""
+        start = torch.randint(NOISE_FRAMES, (len(latents),), generator=self.generator)
+        level = self.codec.textured(self.codec.decoder(latents, start), start) * SPREAD + MEAN
+        noise = torch.randn(1, level.shape[2] * self.voice.hop_length, generator=self.generator)
+        phases = frame_stft(noise, self.voice.n_fft, self.voice.hop_length)
+        magnitude = (self.inverse @ level.exp()).clamp_min(0.0)
+        waveform = overlap_add(magnitude * phases / phases.abs().clamp_min(1e-6), self.voice.hop_length)
+        waveform = self.codec.vocoder.leveled(waveform[:, None], level)[:, 0]
+        level_db = -20.0 - 6.0 * float(torch.rand(1, generator=self.generator))
+        return self.ear.logits(waveform, self.voice.sample_rate, level_db)
+
+
+class Velocity:
+    """A flow's guided velocity for one batch of texts."""
+
+    def __init__(self, flow: Flow, heard: Condition, guidance: float) -> None:
+        self.flow, self.heard, self.guidance = flow, heard, guidance
+        self.memory = flow.remember(heard)
+
+    def __call__(self, frames: Tensor, time: float) -> Tensor:
+        times = torch.full((self.heard.batch_size,), time)
+        velocity = self.flow(frames.repeat_interleave(2, 0), times, self.heard, None, self.memory)
+        return guided(frames, velocity[0::2], velocity[1::2], time, self.guidance)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("ear", type=Path)
+    parser.add_argument("labels", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--steps", type=int, default=700)
+    parser.add_argument("--batch", type=int, default=12)
+    parser.add_argument("--rate", type=float, default=1e-4)
+    parser.add_argument("--stray", type=float, default=0.3, help="weight of the penalty on straying")
+    parser.add_argument("--last", type=int, default=2, help="steps of painting that gradients go back through")
+    parser.add_argument("--drawings", type=int, default=2, help="of each caption")
+    parser.add_argument("--start", type=Path, help="a flow to go on from")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+
+    model, generator = catalog.load("sounds-small"), torch.Generator().manual_seed(arguments.seed)
+    reference = model.painter
+    assert reference is not None
+    flow: Any = checkpoint.load(arguments.start, expect=("flow",)) if arguments.start else copy.deepcopy(reference)
+    for module in (reference, model.codec):
+        module.requires_grad_(False)
+    flow.requires_grad_(True).eval()
+    chain = Chain(model, Ear(arguments.ear), generator)
+    clips = [
+        clip for clip in manifest.read(arguments.data / manifest.NAME) if (clip.split, clip.tier) == ("train", "A")
+    ]
+    with arguments.labels.open() as file:
+        labels = [row["display_name"] for row in csv.DictReader(file)]
+    wanted = _kept(
+        arguments.out / "targets.pt", lambda: targets(chain.ear, labels, clips, model.sample_rate, chain.voice.f_max)
+    )
+    captions = sorted(wanted)
+    drawn = _kept(arguments.out / "drawings.pt", lambda: drawings(model, captions, arguments.drawings))
+    with torch.no_grad():
+        texts = {caption: hear(model, [caption]) for caption in captions}
+    weights = torch.tensor([wanted[caption][0].weight * wanted[caption][1] ** 0.5 for caption in captions])
+    weights = weights.clamp_max(4.0)
+    guidance = 1 + (model.sampling.guidance - 1) * flow.config.emphasis
+    optimizer = torch.optim.Adam(flow.parameters(), arguments.rate, betas=(0.9, 0.99))
+    spans = list(itertools.pairwise(TIMES))
+    print(f"{len(captions)} captions of {len(clips)} recordings")
+
+    for step in range(1, arguments.steps + 1):
+        optimizer.param_groups[0]["lr"] = arguments.rate * min(1.0, step / 20)
+        chosen = [captions[i] for i in torch.multinomial(weights, arguments.batch, generator=generator).tolist()]
+        which = torch.randint(arguments.drawings, (arguments.batch,), generator=generator).tolist()
+        codes = torch.stack([drawn[caption][k] for caption, k in zip(chosen, which, strict=True)]).long()
+        with torch.no_grad():
+            texts_heard = Condition.cat([texts[caption] for caption in chosen])
+            length = -(-int(texts_heard.mask.sum(dim=1).max()) // 32) * 32
+            heard = with_null(take(texts_heard, list(range(len(chosen))), length))
+            sketch = flow.whitened(model.codec.latents_of(codes))
+            frames = torch.randn(sketch.shape, generator=generator) * (1 - TIMES[0]) + sketch * TIMES[0]
+            before, now = Velocity(reference, heard, guidance), Velocity(flow, heard, guidance)
+            for begin, end in spans[: -arguments.last]:
+                frames = frames + now(frames, begin) * (end - begin)
+        now, stray = Velocity(flow, heard, guidance), torch.zeros(())
+        for begin, end in spans[-arguments.last :]:
+            velocity = now(frames, begin)
+            with torch.no_grad():
+                usual = before(frames, begin)
+            stray = stray + (velocity - usual).square().mean() / arguments.last
+            frames = frames + velocity * (end - begin)
+        said = chain(flow.coloured(frames)).log_softmax(dim=1)
+        shares = torch.stack([wanted[caption][0].classes for caption in chosen])
+        sure = torch.tensor([wanted[caption][0].weight for caption in chosen])
+        missed = (shares * (shares.clamp_min(1e-9).log() - said)).sum(dim=1)
+        loss = (missed * sure).mean() + arguments.stray * stray
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(flow.parameters(), 1.0)
+        optimizer.step()
+        print(f"step {step}: {missed.mean().item():.3f} nats off the targets, strayed {stray.item():.3f}", flush=True)
+        if step % 100 == 0 or step == arguments.steps:
+            checkpoint.save(arguments.out / "flow", flow, checkpoint.read_header(_bundled())["source"])
+
+
+def _bundled() -> Path:
+    return Path(__file__).parent.parent / "sounds-small" / "flow"
+
+
+def _kept(path: Path, make: Any) -> Any:
+    """What `make` makes, made once."""
+    if not path.exists():
+        torch.save(make(), path)
+    return torch.load(path, weights_only=False)
+
+
+if __name__ == "__main__":
+    main()
