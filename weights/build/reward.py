@@ -9,8 +9,8 @@ the codec's decoder and the last steps of painting (DRaFT-K, 2309.17400, section
     python weights/build/reward.py DATA mn04_as_mAP_432.pt class_labels_indices.csv OUT [--steps 700] [--start OUT/flow]
 
 DATA: of build/lm_data.py; of it only what was trained on. The ear is build/ear.py, the names are AudioSet's own list;
-the evaluation's tagger is another one, which is not asked here. A penalty on how far the velocity strays from the bundled
-flow's keeps the sounds varied.
+the evaluation's tagger is another one, which is not asked here. A penalty on how far the velocity strays from the
+bundled flow's keeps the sounds varied.
 Writes OUT/drawings.pt (minutes), OUT/targets.pt, and OUT/flow every hundred steps.
 """
 
