@@ -188,9 +188,7 @@ def main() -> None:
         module.requires_grad_(False)
     flow.requires_grad_(True).eval()
     chain = Chain(model, Ear(arguments.ear), generator)
-    clips = [
-        clip for clip in manifest.read(arguments.data / manifest.NAME) if (clip.split, clip.tier) == ("train", "A")
-    ]
+    clips = manifest.select(manifest.read(arguments.data / manifest.NAME), "train", ["A"])
     with arguments.labels.open() as file:
         labels = [row["display_name"] for row in csv.DictReader(file)]
     wanted = _kept(
@@ -239,7 +237,11 @@ def main() -> None:
         optimizer.step()
         print(f"step {step}: {missed.mean().item():.3f} nats off the targets, strayed {stray.item():.3f}", flush=True)
         if step % 100 == 0 or step == arguments.steps:
-            checkpoint.save(arguments.out / "flow", flow, checkpoint.read_header(_bundled())["source"])
+            checkpoint.save(
+                arguments.out / "flow",
+                flow,
+                checkpoint.read_header(_bundled())["source"] | {"tuned by": arguments.ear.stem},
+            )
 
 
 def _bundled() -> Path:
