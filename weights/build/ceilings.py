@@ -30,15 +30,17 @@ from audiogen_cli.pipelines.listening import at_level, mono, placed
 SECONDS = 5.0
 
 
-def random_phases(codec: MelCodec, level: Tensor) -> Tensor:
-    """log mel [1, M, T] of `MelCodec.level` -> waveform [1, T * hop_length]: noise of these levels."""
+def random_phases(codec: MelCodec, level: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """log mel [B, M, T] of `MelCodec.level` -> waveform [B, T * hop_length]: noise of these levels, the same one always
+    unless there is a generator."""
     voice, level = codec.config.voice, level * SPREAD + MEAN
     bank = slaney_filter_bank(voice.sample_rate, voice.n_fft, voice.num_mels, voice.f_max)
-    magnitude = (torch.linalg.pinv(bank) @ level[0].exp()).clamp_min(0.0)
-    noise = torch.randn(1, level.shape[2] * voice.hop_length, generator=torch.Generator().manual_seed(1))
+    magnitude = (torch.linalg.pinv(bank) @ level.exp()).clamp_min(0.0)
+    generator = generator or torch.Generator().manual_seed(1)
+    noise = torch.randn(1, level.shape[2] * voice.hop_length, generator=generator)
     phases = frame_stft(noise, voice.n_fft, voice.hop_length)
     waveform = overlap_add(magnitude * phases / phases.abs().clamp_min(1e-6), voice.hop_length)
-    return codec.vocoder.leveled(waveform[None], level, codec.config.leveling_rounds)[0]
+    return codec.vocoder.leveled(waveform[:, None], level, codec.config.leveling_rounds)[:, 0]
 
 
 def coded(codec: MelCodec, level: Tensor, num_codebooks: int) -> Tensor:

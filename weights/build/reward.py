@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from ceilings import random_phases  # type: ignore[import-not-found]  # beside this file
 from ear import Ear  # type: ignore[import-not-found]  # beside this file
 from torch import Tensor
 
@@ -36,8 +37,7 @@ from audiogen_cli.hub.catalog import Model
 from audiogen_cli.models.decoding import decode, finish, take, with_null
 from audiogen_cli.models.flow import Flow
 from audiogen_cli.models.flow_decoding import guided
-from audiogen_cli.models.mel import MEAN, NOISE_FRAMES, SPREAD
-from audiogen_cli.ops.stft import frame_stft, overlap_add, slaney_filter_bank
+from audiogen_cli.models.mel import NOISE_FRAMES, MelCodec
 from audiogen_cli.pipelines.generate import hear
 
 SECONDS, SHORTEST = 5.0, 3.0  # what is heard of a recording, short ones repeated
@@ -130,24 +130,16 @@ def drawings(model: Model, captions: list[str], each: int) -> dict[str, list[Ten
 class Chain:
     """From latents to what the ear hears of them."""
 
-    def __init__(self, model: Model, ear: Ear, generator: torch.Generator) -> None:
-        self.codec: Any = model.codec
-        self.ear, self.generator, self.voice = ear, generator, self.codec.config.voice
-        self.inverse = torch.linalg.pinv(
-            slaney_filter_bank(self.voice.sample_rate, self.voice.n_fft, self.voice.num_mels, self.voice.f_max)
-        )
+    def __init__(self, codec: MelCodec, ear: Ear, generator: torch.Generator) -> None:
+        self.codec, self.ear, self.generator = codec, ear, generator
 
     def __call__(self, latents: Tensor) -> Tensor:
         """latents [B, D, T] -> logits [B, 527]."""
         start = torch.randint(NOISE_FRAMES, (len(latents),), generator=self.generator)
-        level = self.codec.textured(self.codec.decoder(latents, start), start) * SPREAD + MEAN
-        noise = torch.randn(1, level.shape[2] * self.voice.hop_length, generator=self.generator)
-        phases = frame_stft(noise, self.voice.n_fft, self.voice.hop_length)
-        magnitude = (self.inverse @ level.exp()).clamp_min(0.0)
-        waveform = overlap_add(magnitude * phases / phases.abs().clamp_min(1e-6), self.voice.hop_length)
-        waveform = self.codec.vocoder.leveled(waveform[:, None], level)[:, 0]
+        level = self.codec.textured(self.codec.decoder(latents, start), start)
+        waveform = random_phases(self.codec, level, self.generator)
         level_db = -20.0 - 6.0 * float(torch.rand(1, generator=self.generator))
-        return self.ear.logits(waveform, self.voice.sample_rate, level_db)
+        return self.ear.logits(waveform, self.codec.sample_rate, level_db)
 
 
 class Velocity:
@@ -181,18 +173,20 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
 
     model, generator = catalog.load("sounds-small"), torch.Generator().manual_seed(arguments.seed)
+    codec: Any = model.codec
     reference = model.painter
     assert reference is not None
     flow: Any = checkpoint.load(arguments.start, expect=("flow",)) if arguments.start else copy.deepcopy(reference)
-    for module in (reference, model.codec):
+    for module in (reference, codec):
         module.requires_grad_(False)
     flow.requires_grad_(True).eval()
-    chain = Chain(model, Ear(arguments.ear), generator)
+    chain = Chain(codec, Ear(arguments.ear), generator)
     clips = manifest.select(manifest.read(arguments.data / manifest.NAME), "train", ["A"])
     with arguments.labels.open() as file:
         labels = [row["display_name"] for row in csv.DictReader(file)]
     wanted = _kept(
-        arguments.out / "targets.pt", lambda: targets(chain.ear, labels, clips, model.sample_rate, chain.voice.f_max)
+        arguments.out / "targets.pt",
+        lambda: targets(chain.ear, labels, clips, model.sample_rate, codec.config.voice.f_max),
     )
     captions = sorted(wanted)
     drawn = _kept(arguments.out / "drawings.pt", lambda: drawings(model, captions, arguments.drawings))
@@ -214,7 +208,7 @@ def main() -> None:
             texts_heard = Condition.cat([texts[caption] for caption in chosen])
             length = -(-int(texts_heard.mask.sum(dim=1).max()) // 32) * 32
             heard = with_null(take(texts_heard, list(range(len(chosen))), length))
-            sketch = flow.whitened(model.codec.latents_of(codes))
+            sketch = flow.whitened(codec.latents_of(codes))
             frames = torch.randn(sketch.shape, generator=generator) * (1 - TIMES[0]) + sketch * TIMES[0]
             before, now = Velocity(reference, heard, guidance), Velocity(flow, heard, guidance)
             for begin, end in spans[: -arguments.last]:
