@@ -8,6 +8,7 @@ The maker is a language model, or a flow. hub/catalog.py finds and loads models;
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -89,11 +90,14 @@ class Model:
         """The way back, [B, C, T * hop_length]."""
         return self.latents.sound_of(frames) if frames.is_floating_point() else self.codec.decode(frames)
 
-    def mixed(self, frames: torch.Tensor) -> torch.Tensor:
-        """Frames of L sounds, [L, K or D, T] -> all of them at once, [C, T * hop_length]."""
+    def mixed(self, frames: torch.Tensor, settings: Sequence[bool]) -> torch.Tensor:
+        """Frames of L sounds, [L, K or D, T] -> all of them at once, [C, T * hop_length]. settings: which of them are
+        the place in which the others happen, and so as loud as these (`ops.blend.balance`)."""
+        from audiogen_cli.ops.blend import blend
+
         if len(frames) == 1 or not frames.is_floating_point():
-            return self.sound(frames).sum(dim=0)
-        return self.latents.mixed(frames)
+            return blend(self.sound(frames), settings)
+        return self.latents.mixed(frames, settings)
 
     @property
     def licence(self) -> str:

@@ -9,12 +9,14 @@ waveform back to N.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from audiogen_cli.errors import ModelError
+from audiogen_cli.ops.blend import blend
 from audiogen_cli.ops.streaming import State, stream_overlapping
 
 
@@ -50,7 +52,7 @@ class Latents(Protocol):
 
     def sound_of(self, latents: Tensor) -> Tensor: ...
 
-    def mixed(self, latents: Tensor) -> Tensor: ...
+    def mixed(self, latents: Tensor, settings: Sequence[bool]) -> Tensor: ...
 
 
 class Codec(nn.Module):
@@ -101,9 +103,12 @@ class Codec(nn.Module):
         """latents [B, D, T] -> waveform [B, C, T * hop_length]; `decode` without codes."""
         raise ModelError("the latents of this codec cannot be modelled; choose another kind of codec.")
 
-    def mixed(self, latents: Tensor) -> Tensor:
-        """latents [L, D, T] of L sounds -> all of them at once, waveform [C, T * hop_length]."""
-        return self.sound_of(latents).sum(dim=0)
+    def mixed(self, latents: Tensor, settings: Sequence[bool]) -> Tensor:
+        """latents [L, D, T] of L sounds -> all of them at once, waveform [C, T * hop_length].
+
+        settings: of `ops.blend.balance`.
+        """
+        return blend(self.sound_of(latents), settings)
 
     def view(self, space: str) -> Latents:
         """This codec with its latents in the terms of a flow's `space`. Raises ModelError when it has no such."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from audiogen_cli.models.codec import Codec, CodecOutput, Levels
 from audiogen_cli.models.hifigan import HiFiGAN, HiFiGANConfig
 from audiogen_cli.models.spectral import ConvNeXtBlock
+from audiogen_cli.ops.blend import balance
 from audiogen_cli.ops.precision import quick_dtype
 from audiogen_cli.ops.stft import frame_stft, slaney_filter_bank
 from audiogen_cli.quantizers.choice import QuantizerChoice
@@ -193,13 +195,15 @@ class MelCodec(Codec):
         start = torch.full((len(latents),), first_frame * self.config.subframes)
         return self.sound(self.textured(self.decoder(latents, start), start))
 
-    def mixed(self, latents: Tensor) -> Tensor:
+    def mixed(self, latents: Tensor, settings: Sequence[bool]) -> Tensor:
         start = torch.zeros(len(latents), dtype=torch.int64)
-        return self.added(self.textured(self.decoder(latents, start), start))
+        return self.added(self.textured(self.decoder(latents, start), start), settings)
 
-    def added(self, level: Tensor) -> Tensor:
+    def added(self, level: Tensor, settings: Sequence[bool]) -> Tensor:
         """log mels [L, M, T'] of L sounds -> all of them at once, [1, N]. Energies add up, band by band, so that the
-        vocoder has one sound to make."""
+        vocoder has one sound to make. settings: of `ops.blend.balance`."""
+        gains = balance((2 * (level * SPREAD + MEAN)).exp().mean(dim=(1, 2)), settings)
+        level = level + (gains.log() / (2 * SPREAD))[:, None, None]
         return self.sound((level * (2 * SPREAD)).logsumexp(dim=0, keepdim=True) / (2 * SPREAD))[0]
 
     def view(self, space: str) -> Codec | Mels:
@@ -276,8 +280,8 @@ class Mels:
     def sound_of(self, latents: Tensor) -> Tensor:
         return self.codec.sound(self._split(latents))
 
-    def mixed(self, latents: Tensor) -> Tensor:
-        return self.codec.added(self._split(latents))
+    def mixed(self, latents: Tensor, settings: Sequence[bool]) -> Tensor:
+        return self.codec.added(self._split(latents), settings)
 
     def _stacked(self, level: Tensor) -> Tensor:
         """[B, M, T * S] -> [B, S * M, T]"""

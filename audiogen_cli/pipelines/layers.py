@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from audiogen_cli.data import audio, scenes
+from audiogen_cli.data import audio, captions, scenes
 from audiogen_cli.hub.model import Model
 
 _SEAM_SECONDS = 0.02  # over which a sound fades where another follows or went before
@@ -45,7 +45,8 @@ def together(model: Model, scene: Scene, frames: Tensor, num_samples: int) -> Te
     """frames [L, K or D, T] of a scene's L sounds, in order -> the waveform [C, num_samples] of all, on the CPU."""
     device = next(model.codec.parameters()).device
     turns = frames.to(device).split([len(turn) for turn in scene])
-    heard = [model.mixed(turn).float().cpu()[:, :num_samples] for turn in turns]
+    settings = [[captions.is_setting(text or "") for text in turn] for turn in scene]
+    heard = [model.mixed(*turn).float().cpu()[:, :num_samples] for turn in zip(turns, settings, strict=True)]
     if len(heard) == 1:
         return heard[0]
     ends = [round(num_samples * (index + 1) / len(heard)) for index in range(len(heard))]

@@ -211,11 +211,27 @@ def test_of_two_sounds_the_energies_add_up(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(model, "sound", listen)
     latents, start = torch.randn(2, TINY.latent_dim, 6), torch.zeros(1, dtype=torch.int64)
     one, other = (model.textured(model.decoder(x[None], start), start) for x in latents)
-    assert model.mixed(latents).shape == (1, 8)
-    model.mixed(latents[[0, 0]])
+    assert model.mixed(latents, [False, False]).shape == (1, 8)
+    model.mixed(latents[[0, 0]], [False, False])
     energies = [(2 * (SPREAD * level + MEAN)).exp() for level in (one, other, heard[0])]
     assert torch.allclose(energies[0] + energies[1], energies[2], rtol=1e-4)
     assert torch.allclose(heard[1] - one, torch.tensor(math.log(2) / (2 * SPREAD)), atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_setting_has_the_energy_of_the_other_sound(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, heard = codec(), []
+
+    def listen(level: torch.Tensor) -> torch.Tensor:
+        heard.append((2 * (SPREAD * level + MEAN)).exp().mean())
+        return torch.zeros(1, 1, 8)
+
+    monkeypatch.setattr(model, "sound", listen)
+    levels = torch.randn(2, 6, 24)
+    levels[1] -= 1
+    model.added(levels[:1], [False])
+    model.added(levels, [False, True])
+    assert torch.allclose(heard[1], 2 * heard[0], rtol=1e-4)
 
 
 @torch.no_grad()
@@ -229,5 +245,5 @@ def test_the_mels_view_leaves_nothing_out() -> None:
     codes = model.encode(waveform)
     drawn = model.decoder(model.latents_of(codes), torch.zeros(2, dtype=torch.int64))[:, 0]  # without its texture
     torch.testing.assert_close(mels.sound_of(mels.latents_of(codes)), model.sound(drawn))
-    torch.testing.assert_close(mels.mixed(mels.latents_of(codes)), model.added(drawn))
+    torch.testing.assert_close(mels.mixed(mels.latents_of(codes), [False, True]), model.added(drawn, [False, True]))
     assert model.view("latents") is model

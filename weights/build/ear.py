@@ -30,12 +30,20 @@ class Ear:
 
     def logits(self, waveform: Tensor, sample_rate: int, level_db: float = -20.0) -> Tensor:
         """waveform [B, N], brought to a level -> [B, 527]."""
+        return self.named(self.heard(waveform, sample_rate, level_db))
+
+    def heard(self, waveform: Tensor, sample_rate: int, level_db: float = -20.0) -> Tensor:
+        """waveform [B, N], brought to a level -> what it is named by, the means of its last picture [B, D]."""
         power = waveform.square().mean(dim=-1, keepdim=True).clamp_min(1e-10)
         x = self.mel(_resampled(waveform * power.rsqrt() * 10 ** (level_db / 20), sample_rate))[:, None]
         for layer in self._layers:
             x = layer(x)
+        return x.mean(dim=(2, 3))
+
+    def named(self, heard: Tensor) -> Tensor:
+        """[B, D] -> logits [B, 527]."""
         state = self._state
-        hidden = F.linear(x.mean(dim=(2, 3)), state["classifier.2.weight"], state["classifier.2.bias"])
+        hidden = F.linear(heard, state["classifier.2.weight"], state["classifier.2.bias"])
         return F.linear(F.hardswish(hidden), state["classifier.5.weight"], state["classifier.5.bias"])
 
     def mel(self, waveform: Tensor) -> Tensor:

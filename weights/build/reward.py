@@ -6,6 +6,10 @@ the codec's decoder and the last steps of painting (DRaFT-K, 2309.17400, section
        its recordings ------------------------------------------------------------------------------ear--> targets
        its words -----------------------------------------------------------------names of the classes--> targets
 
+Two sounds of each caption are made at a time, so that they can also be held against its recordings as a sample of a
+distribution: by the energy score (2002: Szekely; Gneiting and Raftery, 2007, section 4.2) of what the ear hears of
+them, which is least when they are as near to the recordings, and as far from each other, as the recordings are.
+
     python weights/build/reward.py DATA mn04_as_mAP_432.pt class_labels_indices.csv OUT [--steps 700] [--start OUT/flow]
 
 DATA: of build/lm_data.py; of it only what was trained on. The ear is build/ear.py, the names are AudioSet's own list;
@@ -52,10 +56,12 @@ VAGUE = {  # what a caption's words name by chance, or what says nothing
 
 
 class Target(NamedTuple):
-    """classes: shares that add up to 1, [527]. weight: how sure the ear is of them."""
+    """classes: shares that add up to 1, [527]. weight: how sure the ear is of them. sounds: what it hears of each
+    recording through its mel spectrogram, [N, D]."""
 
     classes: Tensor
     weight: float
+    sounds: Tensor
 
 
 def stems(text: str) -> set[str]:
@@ -76,13 +82,14 @@ def named(caption: str, labels: list[str]) -> Tensor:
     return torch.tensor([float(fit and label not in VAGUE) for fit, label in zip(fits, labels, strict=True)])
 
 
-@torch.inference_mode()
-def targets(
-    ear: Ear, labels: list[str], clips: list[manifest.Clip], rate: int, highest: float
-) -> dict[str, tuple[Target, int]]:
-    """What the ear hears in each caption's recordings more than in others, and what its words name, as much of either;
-    and how many recordings there are."""
+@torch.no_grad()
+def targets(chain: Chain, labels: list[str], clips: list[manifest.Clip]) -> dict[str, Target]:
+    """What the ear hears in each caption's recordings more than in others, and what its words name, as much of
+    either."""
     heard: dict[str, list[Tensor]] = defaultdict(list)
+    sounds: dict[str, list[Tensor]] = defaultdict(list)
+    codec, ear = chain.codec, chain.ear
+    rate, highest = codec.sample_rate, codec.config.voice.f_max
     for clip in clips:
         if len(heard[clip.caption]) == MOST:
             continue
@@ -96,6 +103,7 @@ def targets(
         spectrum = torch.fft.rfft(waveform)
         kept = torch.arange(spectrum.shape[1]) * rate / waveform.shape[1] < highest
         heard[clip.caption].append(ear.logits(torch.fft.irfft(spectrum * kept, waveform.shape[1]), rate)[0].sigmoid())
+        sounds[clip.caption].append(chain.heard(codec.level(waveform[None]))[0])
     means = {caption: torch.stack(found).mean(dim=0) for caption, found in heard.items() if found}
     usual = torch.stack(list(means.values())).mean(dim=0).clamp_min(1e-4)
     found = {}
@@ -104,16 +112,16 @@ def targets(
         most = float(special.max())
         special = special * (special > 0.2 * most)
         special, words = special / special.sum().clamp_min(1e-9), named(caption, labels)
-        count = len(heard[caption])
+        own = torch.stack(sounds[caption])
         if words.sum() > 0:
             words = words / words.sum()
-            found[caption] = Target((words + special) / 2 if most > 0.1 else words, 1.0), count
+            found[caption] = Target((words + special) / 2 if most > 0.1 else words, 1.0, own)
         elif most > 0.1:
-            found[caption] = Target(special, min(1.0, 2 * most) ** 0.5), count
+            found[caption] = Target(special, min(1.0, 2 * most) ** 0.5, own)
     return found
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def drawings(model: Model, captions: list[str], each: int) -> dict[str, list[Tensor]]:
     """Codes [K, T] of the language model, `each` for every caption."""
     found: dict[str, list[Tensor]] = defaultdict(list)
@@ -134,12 +142,21 @@ class Chain:
         self.codec, self.ear, self.generator = codec, ear, generator
 
     def __call__(self, latents: Tensor) -> Tensor:
-        """latents [B, D, T] -> logits [B, 527]."""
+        """latents [B, D, T] -> [B, D']."""
         start = torch.randint(NOISE_FRAMES, (len(latents),), generator=self.generator)
-        level = self.codec.textured(self.codec.decoder(latents, start), start)
+        return self.heard(self.codec.textured(self.codec.decoder(latents, start), start))
+
+    def heard(self, level: Tensor) -> Tensor:
+        """log mels [B, M, T] -> [B, D']."""
         waveform = random_phases(self.codec, level, self.generator)
         level_db = -20.0 - 6.0 * float(torch.rand(1, generator=self.generator))
-        return self.ear.logits(waveform, self.codec.sample_rate, level_db)
+        return self.ear.heard(waveform, self.codec.sample_rate, level_db)
+
+
+def energy_score(made: Tensor, recordings: Tensor) -> Tensor:
+    """made [2, D], recordings [N, D] -> how far from being two more of them."""
+    scale = made.shape[1] ** -0.5
+    return scale * (torch.cdist(made, recordings).mean() - 0.5 * torch.dist(made[0], made[1]))
 
 
 class Velocity:
@@ -162,11 +179,12 @@ def main() -> None:
     parser.add_argument("labels", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--steps", type=int, default=700)
-    parser.add_argument("--batch", type=int, default=12)
+    parser.add_argument("--captions", type=int, default=6, help="of a step, two sounds each")
     parser.add_argument("--rate", type=float, default=1e-4)
+    parser.add_argument("--likeness", type=float, default=1.0, help="weight of the energy score")
     parser.add_argument("--stray", type=float, default=0.3, help="weight of the penalty on straying")
     parser.add_argument("--last", type=int, default=2, help="steps of painting that gradients go back through")
-    parser.add_argument("--drawings", type=int, default=2, help="of each caption")
+    parser.add_argument("--drawings", type=int, default=3, help="of each caption")
     parser.add_argument("--start", type=Path, help="a flow to go on from")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -184,15 +202,14 @@ def main() -> None:
     clips = manifest.select(manifest.read(arguments.data / manifest.NAME), "train", ["A"])
     with arguments.labels.open() as file:
         labels = [row["display_name"] for row in csv.DictReader(file)]
-    wanted = _kept(
-        arguments.out / "targets.pt",
-        lambda: targets(chain.ear, labels, clips, model.sample_rate, codec.config.voice.f_max),
-    )
+    wanted = _kept(arguments.out / "targets.pt", lambda: targets(chain, labels, clips))
     captions = sorted(wanted)
     drawn = _kept(arguments.out / "drawings.pt", lambda: drawings(model, captions, arguments.drawings))
     with torch.no_grad():
         texts = {caption: hear(model, [caption]) for caption in captions}
-    weights = torch.tensor([wanted[caption][0].weight * wanted[caption][1] ** 0.5 for caption in captions])
+    everything = torch.cat([wanted[caption].sounds for caption in captions])
+    centre, scale = everything.mean(dim=0), everything.std(dim=0).clamp_min(1e-3)
+    weights = torch.tensor([wanted[caption].weight * len(wanted[caption].sounds) ** 0.5 for caption in captions])
     weights = weights.clamp_max(4.0)
     guidance = 1 + (model.sampling.guidance - 1) * flow.config.emphasis
     optimizer = torch.optim.Adam(flow.parameters(), arguments.rate, betas=(0.9, 0.99))
@@ -201,13 +218,13 @@ def main() -> None:
 
     for step in range(1, arguments.steps + 1):
         optimizer.param_groups[0]["lr"] = arguments.rate * min(1.0, step / 20)
-        chosen = [captions[i] for i in torch.multinomial(weights, arguments.batch, generator=generator).tolist()]
-        which = torch.randint(arguments.drawings, (arguments.batch,), generator=generator).tolist()
-        codes = torch.stack([drawn[caption][k] for caption, k in zip(chosen, which, strict=True)]).long()
+        chosen = [captions[i] for i in torch.multinomial(weights, arguments.captions, generator=generator).tolist()]
+        which = [torch.randperm(arguments.drawings, generator=generator)[:2].tolist() for _ in chosen]
+        codes = torch.stack([drawn[caption][k] for caption, own in zip(chosen, which, strict=True) for k in own]).long()
         with torch.no_grad():
-            texts_heard = Condition.cat([texts[caption] for caption in chosen])
+            texts_heard = Condition.cat([texts[caption] for caption in chosen for _ in range(2)])
             length = -(-int(texts_heard.mask.sum(dim=1).max()) // 32) * 32
-            heard = with_null(take(texts_heard, list(range(len(chosen))), length))
+            heard = with_null(take(texts_heard, list(range(len(codes))), length))
             sketch = flow.whitened(codec.latents_of(codes))
             frames = torch.randn(sketch.shape, generator=generator) * (1 - TIMES[0]) + sketch * TIMES[0]
             before, now = Velocity(reference, heard, guidance), Velocity(flow, heard, guidance)
@@ -220,16 +237,25 @@ def main() -> None:
                 usual = before(frames, begin)
             stray = stray + (velocity - usual).square().mean() / arguments.last
             frames = frames + velocity * (end - begin)
-        said = chain(flow.coloured(frames)).log_softmax(dim=1)
-        shares = torch.stack([wanted[caption][0].classes for caption in chosen])
-        sure = torch.tensor([wanted[caption][0].weight for caption in chosen])
-        missed = (shares * (shares.clamp_min(1e-9).log() - said)).sum(dim=1)
-        loss = (missed * sure).mean() + arguments.stray * stray
+        pairs = chain(flow.coloured(frames)).unflatten(0, (-1, 2))
+        missed, unlike, apart = torch.zeros(()), torch.zeros(()), 0.0
+        for caption, pair in zip(chosen, pairs, strict=True):
+            shares, sure, sounds = wanted[caption]
+            said = chain.ear.named(pair).log_softmax(dim=1)
+            missed = missed + sure * (shares * (shares.clamp_min(1e-9).log() - said)).sum(dim=1).mean() / len(chosen)
+            made = (pair - centre) / scale
+            unlike = unlike + energy_score(made, (sounds - centre) / scale) / len(chosen)
+            apart += float(torch.dist(*made.detach())) * made.shape[1] ** -0.5 / len(chosen)
+        loss = missed + arguments.likeness * unlike + arguments.stray * stray
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(flow.parameters(), 1.0)
         optimizer.step()
-        print(f"step {step}: {missed.mean().item():.3f} nats off the targets, strayed {stray.item():.3f}", flush=True)
+        print(
+            f"step {step}: {missed.item():.3f} nats off the targets, energy score {unlike.item():.3f}, {apart:.3f} "
+            f"apart, strayed {stray.item():.3f}",
+            flush=True,
+        )
         if step % 100 == 0 or step == arguments.steps:
             checkpoint.save(
                 arguments.out / "flow",
