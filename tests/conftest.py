@@ -122,6 +122,27 @@ def painted_model(tiny_model: Path, flow_model: Path, tmp_path_factory: pytest.T
     return folder
 
 
+@pytest.fixture(scope="session")
+def judged_model(painted_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The painted model with a judge of random weights beside it."""
+    import torch
+
+    from audiogen_cli.conditioners.text import T5Conditioner
+    from audiogen_cli.hub import checkpoint
+    from audiogen_cli.models.judge import Judge, JudgeConfig
+
+    folder = shutil.copytree(painted_model, tmp_path_factory.mktemp("models") / "judged")
+    text = T5Conditioner.load(folder / "text")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        judge = Judge(JudgeConfig(0.1, 7, text.dim, 8, text_fingerprint=text.fingerprint))
+        for weight in judge.ear.parameters():
+            if weight.dim() > 1:
+                torch.nn.init.kaiming_normal_(weight)
+        checkpoint.save(folder / "judge", judge)
+    return folder
+
+
 def build_model(folder: Path) -> Path:
     from audiogen_cli.hub import checkpoint
     from audiogen_cli.models.spectral import SpectralCodec, SpectralConfig

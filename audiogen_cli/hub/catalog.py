@@ -34,9 +34,9 @@ from audiogen_cli.errors import ConfigError, InputError, ModelError
 from audiogen_cli.hub import download
 from audiogen_cli.hub.card import ModelCard, SamplingDefaults
 from audiogen_cli.hub.known import KNOWN, Facts, of_repo
+from audiogen_cli.hub.model import JUDGE, check_fit
 from audiogen_cli.hub.model import SCORER as SCORER
 from audiogen_cli.hub.model import Model as Model
-from audiogen_cli.hub.model import check_fit
 from audiogen_cli.hub.shelf import SHELVES as SHELVES
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class Entry:
         if self.layout is not None:
             return self._foreign_hash(decisive)
         digest = hashlib.sha256(json.dumps(decisive).encode())
-        parts = {*_parts_of(self.folder), "text"} | ({"drafts", "fine"} if self.staged else {SCORER, "flow"})
+        parts = {*_parts_of(self.folder), "text"} | ({"drafts", "fine"} if self.staged else {SCORER, JUDGE, "flow"})
         for path in sorted(path for part in parts for path in (self.folder / part).rglob("*") if path.is_file()):
             digest.update(path.relative_to(self.folder).as_posix().encode() + b"\0")
             with open(path, "rb") as file:

@@ -44,6 +44,7 @@ from audiogen_cli.models.encodec import Encodec, EncodecConfig, StereoEncodec
 from audiogen_cli.models.entropy import EntropyLM, EntropyLMConfig
 from audiogen_cli.models.flow import Flow, FlowConfig
 from audiogen_cli.models.hifigan import HiFiGAN, HiFiGANConfig
+from audiogen_cli.models.judge import Judge, JudgeConfig
 from audiogen_cli.models.lm import LM, LMConfig
 from audiogen_cli.models.mel import MelCodec, MelConfig
 from audiogen_cli.models.soundstream import SoundStreamConfig
@@ -63,6 +64,7 @@ KINDS: dict[str, tuple[type[Any], type[nn.Module]]] = {
     "entropy-lm": (EntropyLMConfig, EntropyLM),
     "flow": (FlowConfig, Flow),
     "hifigan": (HiFiGANConfig, HiFiGAN),
+    "judge": (JudgeConfig, Judge),
     "lm": (LMConfig, LM),
     "mel": (MelConfig, MelCodec),
     "soundstream": (SoundStreamConfig, SoundStream),

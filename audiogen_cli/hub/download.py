@@ -29,7 +29,7 @@ from audiogen_cli.errors import CheckpointError, ModelError, OutputError
 NAME = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 _AUDIOCRAFT = ("compression_state_dict.bin", "state_dict.bin")
 _MAKERS = ("lm", "flow")  # the parts one of which makes a model ours, hub/catalog.py
-_OURS = re.compile(r"(codec|lm|flow|text|clap)/[\w.-]+\.(json|safetensors)")
+_OURS = re.compile(r"(codec|lm|flow|text|clap|judge)/[\w.-]+\.(json|safetensors)")
 _SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
 _INDEX = "model.safetensors.index.json"
 _WEIGHTS = "model.safetensors"

@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from audiogen_cli.models.codec import Codec, Latents
     from audiogen_cli.models.decoding import Sampling
     from audiogen_cli.models.flow import Flow
+    from audiogen_cli.models.judge import Judge
     from audiogen_cli.models.lm import LM
 
-SCORER = "clap"
+SCORER, JUDGE = "clap", "judge"
 
 
 @dataclass(frozen=True)
@@ -125,17 +126,23 @@ class Model:
 
         Raises ModelError when it was trained with another text encoder.
         """
-        if not self.scored:
-            return None
+        return self._reader(SCORER) if self.scored else None
+
+    @cached_property
+    def judge(self) -> Judge | None:
+        """What chooses among the candidates of a flow in its place; as `clap`."""
+        return self._reader(JUDGE) if (self.folder / JUDGE).is_dir() else None
+
+    def _reader(self, part: str) -> Any:
         from audiogen_cli.hub import checkpoint
 
-        clap: Any = checkpoint.load(self.folder / SCORER, "cpu", expect=("clap",))
-        if clap.config.text_fingerprint != self.text.fingerprint:
+        reader: Any = checkpoint.load(self.folder / part, "cpu", expect=(part,))
+        if reader.config.text_fingerprint != self.text.fingerprint:
             raise ModelError(
-                f"{self.folder}: the scorer reads texts by encoder {clap.config.text_fingerprint or 'unknown'}, and "
-                f"the one there is {self.text.fingerprint}; put the scorer beside the encoder that it was trained with."
+                f"{self.folder}: the {part} reads texts by encoder {reader.config.text_fingerprint or 'unknown'}, and "
+                f"the one there is {self.text.fingerprint}; put the {part} beside the encoder that it was trained with."
             )
-        return clap
+        return reader
 
 
 def check_fit(model: Model, part: LM | Flow | None) -> None:

@@ -52,6 +52,8 @@ class Latents(Protocol):
 
     def sound_of(self, latents: Tensor) -> Tensor: ...
 
+    def rough(self, latents: Tensor) -> Tensor: ...
+
     def mixed(self, latents: Tensor, settings: Sequence[bool]) -> Tensor: ...
 
 
@@ -102,6 +104,10 @@ class Codec(nn.Module):
     def sound_of(self, latents: Tensor) -> Tensor:
         """latents [B, D, T] -> waveform [B, C, T * hop_length]; `decode` without codes."""
         raise ModelError("the latents of this codec cannot be modelled; choose another kind of codec.")
+
+    def rough(self, latents: Tensor) -> Tensor:
+        """`sound_of` in mono, [B, T * hop_length], for a judge: its phases may be anything, where that is quicker."""
+        return self.sound_of(latents).mean(dim=1)
 
     def mixed(self, latents: Tensor, settings: Sequence[bool]) -> Tensor:
         """latents [L, D, T] of L sounds -> all of them at once, waveform [C, T * hop_length].

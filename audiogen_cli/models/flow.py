@@ -44,8 +44,8 @@ _BETWEEN = ("transformer.", "condition_proj.", "mean_proj.", "time_proj.", "out_
 class FlowConfig:
     """latent_dim, frame_rate, codec_fingerprint: of the codec. window_seconds: the longest stretch it learnt.
     sketched: where it begins when it paints over what a language model has drawn, 0 (noise) to 1 (as it was drawn).
-    emphasis: how many times as far as that its guidance goes beyond 1 then. space: what its frames are. axes: how many
-    numbers of a frame it makes, the rest is noise; 0 is all of them."""
+    emphasis, sketching: how many times as far beyond 1 its own guidance goes then, and the language model's. space:
+    what its frames are. axes: how many numbers of a frame it makes, the rest is noise; 0 is all of them."""
 
     latent_dim: int = 96
     dim: int = 320
@@ -59,6 +59,7 @@ class FlowConfig:
     codec_fingerprint: str = ""
     sketched: float = 0.5
     emphasis: float = 1.6
+    sketching: float = 1.0
     space: Literal["latents", "mel"] = "latents"
     axes: int = 0
 

@@ -4,9 +4,9 @@
          -> candidate 1, drawn with a hash of both ---+--> its score against the text -> the best one
          -> candidate 2 ... --------------------------+                                  (of equals the first)
 
-The judge is a CLAP, which hears finished sounds, or where there is none the model's own flow, which judges latents
-before they are made audible, each sound of a scene for itself. A sound's candidates are the same whatever their number,
-but for rounding: some of them are made at a time.
+What chooses is a CLAP, which hears finished sounds; or, where there is none, a judge (models/judge.py) or the model's
+own flow, to which latents are enough, each sound of a scene for itself. A sound's candidates are the same whatever
+their number, but for rounding: some of them are made at a time.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from audiogen_cli.data import audio
 from audiogen_cli.errors import InputError
 from audiogen_cli.hub.catalog import Model
 from audiogen_cli.models.clap import CLAP
-from audiogen_cli.models.flow import Flow
 from audiogen_cli.models.flow_decoding import answers
 from audiogen_cli.pipelines.recipe import MAX_CANDIDATES
 
@@ -67,19 +66,24 @@ def lanes_for(model: Model, count: int) -> int:
 def answering(model: Model, texts: Sequence[str | None], items: Tensor) -> tuple[Tensor, float]:
     """items: N candidates of a scene of L sounds, latents [N, L, D, T] -> the scene of the best of each sound,
     [L, D, T], and the mean of their scores."""
-    flow = model.flow
-    assert flow is not None
     found, total = [], 0.0
     for text, own in zip(texts, items.unbind(dim=1), strict=True):
-        marks = _answers(model, flow, own, model.text([text]))
+        marks = _answers(model, own, model.text([text]))
         first = max(range(len(marks)), key=marks.__getitem__)
         found.append(own[first])
         total += marks[first] / len(texts)
     return torch.stack(found), total
 
 
-def _answers(model: Model, flow: Flow, latents: Tensor, heard: Condition) -> list[float]:
-    """Of each of latents [N, D, T], window by window."""
+@torch.inference_mode()
+def _answers(model: Model, latents: Tensor, heard: Condition) -> list[float]:
+    """Of each of latents [N, D, T]: by the judge, one by one; by the flow window by window."""
+    flow, judge = model.flow, model.judge
+    if judge is not None:
+        device = next(model.codec.parameters()).device
+        waveforms = (model.latents.rough(item[None].to(device))[0].float().cpu() for item in latents)
+        return [judge.score(waveform, model.sample_rate, heard) for waveform in waveforms]
+    assert flow is not None
     parts = latents.split(model.window_frames, dim=2)
     marks = torch.tensor([answers(flow, part, heard) for part in parts], dtype=torch.float64)
     shares = torch.tensor([part.shape[2] / latents.shape[2] for part in parts], dtype=torch.float64)

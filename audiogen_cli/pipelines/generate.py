@@ -276,9 +276,13 @@ def _frames(
     def draw(index: int, start: int, end: int, known: Tensor | None) -> Generator[int, None, Tensor]:
         drawn = [window_seed(seed, index) for seed in seeds]
         heard = condition if tune is None else _beside(model, condition, tune, start, num_frames)
-        return _window(model, heard, end - start, drawn, sampling, known, keep_padding, lanes)
+        return _window(model, heard, end - start, drawn, sketching, known, keep_padding, lanes)
 
     stride, painter = _stride(model, stride_seconds), model.painter
+    sketching = sampling
+    if painter is not None:
+        guidance = 1 + (sampling.guidance - 1) * painter.config.sketching
+        sketching = dataclasses.replace(sampling, guidance=guidance)
     share = 1.0 if painter is None else _DRAWING
     steps = _in_windows(model.window_frames, stride, num_frames, prompt, draw)
     frames = yield from _mapped(steps, lambda done: round(share * done))

@@ -97,6 +97,12 @@ def test_a_scorer_is_a_part_that_may_be_there(tiny_model: Path, scored_model: Pa
     assert (catalog.find(tiny_model).scored, catalog.find(scored_model).scored) == (False, True)
 
 
+def test_a_judge_is_a_part_that_may_be_there(painted_model: Path, judged_model: Path) -> None:
+    plain, judged = catalog.load(painted_model), catalog.load(judged_model)
+    assert plain.judge is None and judged.judge is not None and judged.judge is judged.judge
+    assert plain.hash != judged.hash
+
+
 def test_candidates_without_a_scorer_are_refused(copy: Path) -> None:
     edit(copy / "model.json", lambda card: card.update(candidates=4))
     with pytest.raises(ModelError, match="no scorer"):

@@ -40,6 +40,14 @@ def test_frames_are_codes_of_a_language_model_and_latents_of_a_flow(tiny_model: 
     assert torch.equal(drawing.sound(drawing.codec.latents_of(codes)), drawing.sound(codes))
 
 
+def test_a_judge_of_another_text_encoder_is_refused(judged_model: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(judged_model, tmp_path / "other")
+    edit(folder / "judge" / "config.json", lambda header: header["config"].update(text_fingerprint="0123456789ab"))
+    model = catalog.load(folder)
+    with pytest.raises(ModelError, match="the judge reads texts by encoder 0123456789ab"):
+        _ = model.judge
+
+
 def test_a_scorer_of_another_text_encoder_is_refused(scored_model: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(scored_model, tmp_path / "other")
     edit(folder / "clap" / "config.json", lambda header: header["config"].update(text_fingerprint="0123456789ab"))

@@ -235,6 +235,24 @@ def test_a_setting_has_the_energy_of_the_other_sound(monkeypatch: pytest.MonkeyP
 
 
 @torch.no_grad()
+def test_what_is_rough_has_the_levels_and_the_phases_of_noise() -> None:
+    model = codec(dataclasses.replace(TINY, leveling_rounds=2))
+    latents, start = torch.randn(2, TINY.latent_dim, 6), torch.zeros(2, dtype=torch.int64)
+    level = model.textured(model.decoder(latents, start), start)
+    rough = model.rough(latents)
+    assert rough.shape == (2, 6 * model.hop_length)
+    torch.testing.assert_close(rough, model.scattered(level))
+    steady = torch.linspace(1.0, -1.0, 6)[None, :, None].expand(1, 6, 400)
+    found = model.level(model.scattered(steady)[:, None])
+    assert (found - steady)[..., 2:-2].mean(dim=2).abs().max() < 0.2
+    others = [model.scattered(level, torch.Generator().manual_seed(seed)) for seed in (1, 2)]
+    torch.testing.assert_close(others[0], rough)
+    assert not torch.allclose(others[1], rough, atol=0.1 * float(rough.abs().max()))
+    mels = model.view("mel")
+    torch.testing.assert_close(mels.rough(mels._stacked(level)), rough)  # type: ignore[union-attr]
+
+
+@torch.no_grad()
 def test_the_mels_view_leaves_nothing_out() -> None:
     model = codec(dataclasses.replace(TINY, texture=True))
     mels, waveform = model.view("mel"), 0.1 * torch.randn(2, 1, 32 * 7 + 5)

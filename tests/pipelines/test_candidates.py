@@ -107,6 +107,27 @@ def test_without_a_scorer_the_flow_chooses_what_answers_best(painted: Model, mon
     assert torch.equal(chosen.waveform, every[judged.index(max(judged))])
 
 
+def test_a_judge_chooses_in_the_flows_place(judged_model: Path, painted: Model) -> None:
+    model = catalog.load(judged_model)
+    [chosen] = finish(choose(model, ["rain"], 0.5, [3], candidates=5, **RAW))
+    every = [finish(generate(painted, ["rain"], 0.5, [candidate_seed(3, k)], **RAW))[0] for k in range(5)]
+    latents = torch.randn(5, 1, 8, 20)
+    scene, score = answering(model, ["rain"], latents)
+    assert model.judge is not None
+    marks = [model.judge.score(model.latents.rough(own)[0], 8000, model.text(["rain"])) for own in latents]
+    assert score == max(marks) and len(set(marks)) == 5
+    assert torch.equal(scene, latents[marks.index(score)])
+    assert any(torch.equal(chosen.waveform, sound) for sound in every)
+
+
+def test_of_a_batch_the_judge_chooses_as_alone(judged_model: Path) -> None:
+    model = catalog.load(judged_model)
+    together = finish(choose(model, PROMPTS, 1.7, SEEDS, candidates=3))
+    for prompt, seed, chosen in zip(PROMPTS, SEEDS, together, strict=True):
+        [alone] = finish(choose(model, [prompt], 1.7, [seed], candidates=3))
+        assert alone.score == chosen.score and torch.equal(alone.waveform, chosen.waveform)
+
+
 def test_a_flow_in_the_place_of_a_language_model_chooses_too(flow_model: Path) -> None:
     flowing = catalog.load(flow_model)
     scores = [finish(choose(flowing, ["rain"], 0.5, [3], candidates=count))[0].score or -99.0 for count in (2, 4, 8)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -215,6 +216,22 @@ def test_a_flow_paints_over_what_the_language_model_draws(painted: Model, model:
     latents = finish(integrate(painted.painter, text, 25, [window_seed(3, -1)], painted.sampling, sketch=sketch))
     with torch.inference_mode():
         assert torch.equal(waveform, painted.codec.sound_of(latents)[0])
+
+
+def test_what_is_painted_over_is_drawn_with_a_share_of_the_guidance(painted: Model) -> None:
+    painter = painted.painter
+    assert painter is not None
+    config, text = painter.config, painted.text(["rain"])
+    for sketching, guidance in ((1.0, 2.0), (0.5, 1.5), (0.0, 1.0)):
+        painter.config = dataclasses.replace(config, sketching=sketching, sketched=1.0)  # nothing is left to paint
+        sampling = dataclasses.replace(painted.sampling, guidance=2.0)
+        [waveform] = finish(generate(painted, ["rain"], 0.5, [3], sampling, **RAW))
+        sampling = dataclasses.replace(sampling, guidance=guidance)
+        codes = finish(decode(painted.lm, text, 25, [window_seed(3, 0)], sampling, lanes=2))
+        with torch.inference_mode():
+            sketch = painted.codec.sound_of(painted.codec.latents_of(codes))[0]
+        torch.testing.assert_close(waveform, sketch, rtol=1e-3, atol=1e-4 * float(sketch.abs().max()))
+    painter.config = config
 
 
 def test_painted_sounds_do_not_depend_on_their_batch(painted: Model) -> None:

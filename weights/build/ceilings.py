@@ -22,25 +22,11 @@ from torch import Tensor
 from audiogen_cli.data import audio
 from audiogen_cli.hub import checkpoint
 from audiogen_cli.metrics.tagger import SAMPLE_RATE, Tagger, among_first
-from audiogen_cli.models.mel import MEAN, SPREAD, MelCodec
-from audiogen_cli.ops.stft import frame_stft, overlap_add, slaney_filter_bank
+from audiogen_cli.models.mel import MelCodec
 from audiogen_cli.pipelines import listening
 from audiogen_cli.pipelines.listening import at_level, mono, placed
 
 SECONDS = 5.0
-
-
-def random_phases(codec: MelCodec, level: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """log mel [B, M, T] of `MelCodec.level` -> waveform [B, T * hop_length]: noise of these levels, the same one always
-    unless there is a generator."""
-    voice, level = codec.config.voice, level * SPREAD + MEAN
-    bank = slaney_filter_bank(voice.sample_rate, voice.n_fft, voice.num_mels, voice.f_max)
-    magnitude = (torch.linalg.pinv(bank) @ level.exp()).clamp_min(0.0)
-    generator = generator or torch.Generator().manual_seed(1)
-    noise = torch.randn(1, level.shape[2] * voice.hop_length, generator=generator)
-    phases = frame_stft(noise, voice.n_fft, voice.hop_length)
-    waveform = overlap_add(magnitude * phases / phases.abs().clamp_min(1e-6), voice.hop_length)
-    return codec.vocoder.leveled(waveform[:, None], level, codec.config.leveling_rounds)[:, 0]
 
 
 def coded(codec: MelCodec, level: Tensor, num_codebooks: int) -> Tensor:
@@ -64,7 +50,7 @@ def main() -> None:
     rate, tagger = codecs[0].sample_rate, Tagger()
 
     def sound(level: Tensor) -> Tensor:
-        made = codecs[0].sound(level)[0] if arguments.vocoder else random_phases(codecs[0], level)
+        made = codecs[0].sound(level)[0] if arguments.vocoder else codecs[0].scattered(level)
         return mono(made, rate)[: round(SECONDS * SAMPLE_RATE)]
 
     ways: dict[str, Callable[[Tensor], Tensor]] = {

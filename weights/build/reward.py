@@ -10,11 +10,11 @@ Two sounds of each caption are made at a time, so that they can also be held aga
 distribution: by the energy score (2002: Szekely; Gneiting and Raftery, 2007, section 4.2) of what the ear hears of
 them, which is least when they are as near to the recordings, and as far from each other, as the recordings are.
 
-    python weights/build/reward.py DATA mn04_as_mAP_432.pt class_labels_indices.csv OUT [--steps 700] [--start OUT/flow]
+    python weights/build/reward.py DATA class_labels_indices.csv OUT [--steps 700] [--start OUT/flow]
 
-DATA: of build/lm_data.py; of it only what was trained on. The ear is build/ear.py, the names are AudioSet's own list;
-the evaluation's tagger is another one, which is not asked here. A penalty on how far the velocity strays from the
-bundled flow's keeps the sounds varied.
+DATA: of build/lm_data.py; of it only what was trained on. The ear is that of the bundled judge (build/judge.py), the
+names are AudioSet's own list; the evaluation's tagger is another one, which is not asked here. A penalty on how far the
+velocity strays from the bundled flow's keeps the sounds varied.
 Writes OUT/drawings.pt (minutes), OUT/targets.pt, and OUT/flow every hundred steps.
 """
 
@@ -22,114 +22,39 @@ from __future__ import annotations
 
 import argparse
 import copy
-import csv
 import itertools
-import re
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from ceilings import random_phases  # type: ignore[import-not-found]  # beside this file
-from ear import Ear  # type: ignore[import-not-found]  # beside this file
+from judge import read_labels, targets  # type: ignore[import-not-found]  # beside this file
 from torch import Tensor
 
 from audiogen_cli.conditioners.base import Condition
-from audiogen_cli.data import audio, manifest
+from audiogen_cli.data import manifest
 from audiogen_cli.hub import catalog, checkpoint
 from audiogen_cli.hub.catalog import Model
 from audiogen_cli.models.decoding import decode, finish, take, with_null
+from audiogen_cli.models.ear import LEVEL_DB, Ear
 from audiogen_cli.models.flow import Flow
 from audiogen_cli.models.flow_decoding import guided
 from audiogen_cli.models.mel import NOISE_FRAMES, MelCodec
 from audiogen_cli.pipelines.generate import hear
 
-SECONDS, SHORTEST = 5.0, 3.0  # what is heard of a recording, short ones repeated
-MOST = 24  # recordings of one caption that are heard
 TIMES = (0.5, 0.625, 0.75, 0.875, 1.0)  # of the painter's steps
-ENDINGS = ("ing", "es", "s", "ed", "e")
-LITTLE = {"a", "an", "the", "of", "on", "in", "sound", "and"}
-VAGUE = {  # what a caption's words name by chance, or what says nothing
-    "Music", "Speech", "Noise", "Hands", "Tools", "Animal", "Echo", "Static", "Inside, small room", "Tap",
-    "Fly, housefly", "Light engine (high frequency)", "Sound effect", "Video game music",
-}  # fmt: skip
-
-
-class Target(NamedTuple):
-    """classes: shares that add up to 1, [527]. weight: how sure the ear is of them. sounds: what it hears of each
-    recording through its mel spectrogram, [N, D]."""
-
-    classes: Tensor
-    weight: float
-    sounds: Tensor
-
-
-def stems(text: str) -> set[str]:
-    """Its words without their endings."""
-    found = set()
-    for word in re.findall(r"[a-z]+", text.lower()):
-        ending = next((e for e in ENDINGS if word.endswith(e) and len(word) - len(e) >= 3), "")
-        if word not in LITTLE:
-            found.add(word.removesuffix(ending))
-    return found
-
-
-def named(caption: str, labels: list[str]) -> Tensor:
-    """Which classes have a name, or one of several, whose words are all in the caption, [527]."""
-    words = stems(caption)
-    parts = [[stems(part) for part in re.split(r",\s*", label)] for label in labels]
-    fits = [any(part and part <= words for part in names) for names in parts]
-    return torch.tensor([float(fit and label not in VAGUE) for fit, label in zip(fits, labels, strict=True)])
 
 
 @torch.no_grad()
-def targets(chain: Chain, labels: list[str], clips: list[manifest.Clip]) -> dict[str, Target]:
-    """What the ear hears in each caption's recordings more than in others, and what its words name, as much of
-    either."""
-    heard: dict[str, list[Tensor]] = defaultdict(list)
-    sounds: dict[str, list[Tensor]] = defaultdict(list)
-    codec, ear = chain.codec, chain.ear
-    rate, highest = codec.sample_rate, codec.config.voice.f_max
-    for clip in clips:
-        if len(heard[clip.caption]) == MOST:
-            continue
-        waveform, source = audio.read(Path(clip.path))
-        waveform = audio.resample(audio.remix(waveform, 1), source, rate)[:, : round(SECONDS * rate)]
-        if float(waveform.abs().max()) < 1e-3:
-            continue
-        if waveform.shape[1] < SHORTEST * rate:
-            gapped = torch.nn.functional.pad(waveform, (0, rate // 4))
-            waveform = gapped.repeat(1, -(-round(SHORTEST * rate) // gapped.shape[1]))
-        spectrum = torch.fft.rfft(waveform)
-        kept = torch.arange(spectrum.shape[1]) * rate / waveform.shape[1] < highest
-        heard[clip.caption].append(ear.logits(torch.fft.irfft(spectrum * kept, waveform.shape[1]), rate)[0].sigmoid())
-        sounds[clip.caption].append(chain.heard(codec.level(waveform[None]))[0])
-    means = {caption: torch.stack(found).mean(dim=0) for caption, found in heard.items() if found}
-    usual = torch.stack(list(means.values())).mean(dim=0).clamp_min(1e-4)
-    found = {}
-    for caption, mean in means.items():
-        special = mean * (mean / usual).clamp_min(1.0).log()
-        most = float(special.max())
-        special = special * (special > 0.2 * most)
-        special, words = special / special.sum().clamp_min(1e-9), named(caption, labels)
-        own = torch.stack(sounds[caption])
-        if words.sum() > 0:
-            words = words / words.sum()
-            found[caption] = Target((words + special) / 2 if most > 0.1 else words, 1.0, own)
-        elif most > 0.1:
-            found[caption] = Target(special, min(1.0, 2 * most) ** 0.5, own)
-    return found
-
-
-@torch.no_grad()
-def drawings(model: Model, captions: list[str], each: int) -> dict[str, list[Tensor]]:
+def drawings(model: Model, captions: list[str], each: int, guidance: float) -> dict[str, list[Tensor]]:
     """Codes [K, T] of the language model, `each` for every caption."""
     found: dict[str, list[Tensor]] = defaultdict(list)
-    frames = model.window_frames - 2
+    frames, sampling = model.window_frames - 2, replace(model.sampling, guidance=guidance)
     for number, start in itertools.product(range(each), range(0, len(captions), 24)):
         some = captions[start : start + 24]
         seeds = [7000 + 1000 * number + start + index for index in range(len(some))]
-        steps = decode(model.lm, hear(model, some), frames, seeds, model.sampling, None, lanes=8)
+        steps = decode(model.lm, hear(model, some), frames, seeds, sampling, None, lanes=8)
         for caption, codes in zip(some, finish(steps), strict=True):
             found[caption].append(codes)
     return found
@@ -142,15 +67,12 @@ class Chain:
         self.codec, self.ear, self.generator = codec, ear, generator
 
     def __call__(self, latents: Tensor) -> Tensor:
-        """latents [B, D, T] -> [B, D']."""
+        """latents [B, D, T] -> [B, C]."""
         start = torch.randint(NOISE_FRAMES, (len(latents),), generator=self.generator)
-        return self.heard(self.codec.textured(self.codec.decoder(latents, start), start))
-
-    def heard(self, level: Tensor) -> Tensor:
-        """log mels [B, M, T] -> [B, D']."""
-        waveform = random_phases(self.codec, level, self.generator)
-        level_db = -20.0 - 6.0 * float(torch.rand(1, generator=self.generator))
-        return self.ear.heard(waveform, self.codec.sample_rate, level_db)
+        level = self.codec.textured(self.codec.decoder(latents, start), start)
+        level_db = LEVEL_DB - 6.0 * float(torch.rand(1, generator=self.generator))
+        heard: Tensor = self.ear(self.codec.scattered(level, self.generator), self.codec.sample_rate, level_db)
+        return heard
 
 
 def energy_score(made: Tensor, recordings: Tensor) -> Tensor:
@@ -175,7 +97,6 @@ class Velocity:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument("ear", type=Path)
     parser.add_argument("labels", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--steps", type=int, default=700)
@@ -185,6 +106,7 @@ def main() -> None:
     parser.add_argument("--stray", type=float, default=0.3, help="weight of the penalty on straying")
     parser.add_argument("--last", type=int, default=2, help="steps of painting that gradients go back through")
     parser.add_argument("--drawings", type=int, default=3, help="of each caption")
+    parser.add_argument("--sketching", type=float, default=0.0, help="of models/flow.py, for the drawings and after")
     parser.add_argument("--start", type=Path, help="a flow to go on from")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -193,18 +115,19 @@ def main() -> None:
     model, generator = catalog.load("sounds-small"), torch.Generator().manual_seed(arguments.seed)
     codec: Any = model.codec
     reference = model.painter
-    assert reference is not None
+    assert reference is not None and model.judge is not None
     flow: Any = checkpoint.load(arguments.start, expect=("flow",)) if arguments.start else copy.deepcopy(reference)
-    for module in (reference, codec):
+    flow.config = replace(flow.config, sketching=arguments.sketching)
+    for module in (reference, codec, model.judge):
         module.requires_grad_(False)
     flow.requires_grad_(True).eval()
-    chain = Chain(codec, Ear(arguments.ear), generator)
+    chain = Chain(codec, model.judge.ear, generator)
     clips = manifest.select(manifest.read(arguments.data / manifest.NAME), "train", ["A"])
-    with arguments.labels.open() as file:
-        labels = [row["display_name"] for row in csv.DictReader(file)]
-    wanted = _kept(arguments.out / "targets.pt", lambda: targets(chain, labels, clips))
+    labels = read_labels(arguments.labels)
+    wanted = _kept(arguments.out / "targets.pt", lambda: targets(codec, chain.ear, labels, clips))
     captions = sorted(wanted)
-    drawn = _kept(arguments.out / "drawings.pt", lambda: drawings(model, captions, arguments.drawings))
+    lower = 1 + (model.sampling.guidance - 1) * arguments.sketching
+    drawn = _kept(arguments.out / "drawings.pt", lambda: drawings(model, captions, arguments.drawings, lower))
     with torch.no_grad():
         texts = {caption: hear(model, [caption]) for caption in captions}
     everything = torch.cat([wanted[caption].sounds for caption in captions])
@@ -257,11 +180,8 @@ def main() -> None:
             flush=True,
         )
         if step % 100 == 0 or step == arguments.steps:
-            checkpoint.save(
-                arguments.out / "flow",
-                flow,
-                checkpoint.read_header(_bundled())["source"] | {"tuned by": arguments.ear.stem},
-            )
+            source = checkpoint.read_header(_bundled())["source"] | {"tuned by": "mn04 (build/reward.py)"}
+            checkpoint.save(arguments.out / "flow", flow, source)
 
 
 def _bundled() -> Path:
