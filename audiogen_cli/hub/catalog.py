@@ -7,6 +7,7 @@
     folder/text                        the text encoder (conditioners/text.py)
     folder/words.txt                   if it is there: words that no caption had, and what they are read as
     folder/clap                        if it is there: the scorer that chooses among candidates, a checkpoint
+    folder/judge                       if it is there: what chooses among a flow's candidates in its place, a checkpoint
 
 A codec may stand alone beside its card. An AudioLM has other parts (hub/stages.py): codec, encoder, semantic, coarse,
 and where they are needed fine and text. A VALL-E (models/valle.py) has two: codec and valle.

@@ -30,8 +30,8 @@ _TOGETHER = 8  # candidates that are made at a time, at most
 
 
 class Chosen(NamedTuple):
-    """waveform: [C, N]. score: against its text, a cosine or a flow's gain by the text; None where it was the only
-    candidate."""
+    """waveform: [C, N]. score: against its text: a cosine, nats, or a flow's gain by the text; None where it was the
+    only candidate."""
 
     waveform: Tensor
     score: float | None = None
