@@ -2,11 +2,12 @@
 
     seed -> candidate 0, drawn with the seed itself --+
          -> candidate 1, drawn with a hash of both ---+--> its score against the text -> the best one
-         -> candidate 2 ... --------------------------+                                  (of equals the first)
+         -> candidate 2 ... --------------------------+                      (the first of those as good as that)
 
 What chooses is a CLAP, which hears finished sounds; or, where there is none, a judge (models/judge.py) or the model's
-own flow, to which latents are enough, each sound of a scene for itself. A sound's candidates are the same whatever
-their number, but for rounding: some of them are made at a time.
+own flow, to which latents are enough, each sound of a scene for itself. A judge is not that sure: what is nearly as
+good as the best one is as good, or else the seeds of a text would all have the one sound that pleases it most. A
+sound's candidates are the same whatever their number, but for rounding: some of them are made at a time.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from audiogen_cli.models.flow_decoding import answers
 from audiogen_cli.pipelines.recipe import MAX_CANDIDATES
 
 _TOGETHER = 8  # candidates that are made at a time, at most
+_NEARLY = 0.5  # nats of a judge below its best mark that are as good as that
 
 
 class Chosen(NamedTuple):
@@ -64,12 +66,13 @@ def lanes_for(model: Model, count: int) -> int:
 
 
 def answering(model: Model, texts: Sequence[str | None], items: Tensor) -> tuple[Tensor, float]:
-    """items: N candidates of a scene of L sounds, latents [N, L, D, T] -> the scene of the best of each sound,
+    """items: N candidates of a scene of L sounds, latents [N, L, D, T] -> the scene of what is chosen of each sound,
     [L, D, T], and the mean of their scores."""
     found, total = [], 0.0
     for text, own in zip(texts, items.unbind(dim=1), strict=True):
         marks = _answers(model, own, model.text([text]))
-        first = max(range(len(marks)), key=marks.__getitem__)
+        enough = max(marks) - (_NEARLY if model.judge is not None else 0.0)
+        first = next(number for number, mark in enumerate(marks) if mark >= enough)
         found.append(own[first])
         total += marks[first] / len(texts)
     return torch.stack(found), total
