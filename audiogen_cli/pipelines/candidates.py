@@ -28,7 +28,7 @@ from audiogen_cli.models.flow_decoding import answers
 from audiogen_cli.pipelines.recipe import MAX_CANDIDATES
 
 _TOGETHER = 8  # candidates that are made at a time, at most
-_NEARLY = 0.5  # nats of a judge below its best mark that are as good as that
+_NEARLY = 0.25  # nats of a judge below its best mark that are as good as that
 
 
 class Chosen(NamedTuple):
