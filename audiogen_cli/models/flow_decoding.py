@@ -10,6 +10,7 @@ the bit; made together, of its neighbours' number and its place among them too, 
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Generator, Sequence
 
@@ -67,6 +68,11 @@ def integrate(
             yield num_frames * (number * (len(times) - 1) + step) // (len(groups) * (len(times) - 1))
         found |= zip(rows, _end(flow, frames, own), strict=False)
     return torch.stack([found[row] for row in range(len(seeds))])
+
+
+def to_sketch(flow: Flow, sampling: Sampling) -> Sampling:
+    """How a language model draws what a flow paints over: with the share `sketching` of the guidance."""
+    return dataclasses.replace(sampling, guidance=1 + (sampling.guidance - 1) * flow.config.sketching)
 
 
 @torch.inference_mode()

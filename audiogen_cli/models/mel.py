@@ -231,7 +231,7 @@ class MelCodec(Codec):
 
     def scattered(self, level: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """log mel [B, M, T'], about mean 0 and variance 1 -> waveform [B, N] of these levels with the phases of noise,
-        the same noise always unless there is a generator. It takes a hundredth of the vocoder's time."""
+        the same noise always unless there is a generator. No vocoder is asked."""
         wanted, voice = level * SPREAD + MEAN, self.config.voice
         generator = generator or torch.Generator().manual_seed(1)
         noise = torch.randn(1, level.shape[2] * voice.hop_length, generator=generator).to(level)

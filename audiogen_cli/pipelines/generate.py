@@ -33,7 +33,7 @@ from audiogen_cli.data import audio
 from audiogen_cli.errors import AudioError, InputError
 from audiogen_cli.hub.catalog import Model
 from audiogen_cli.models.decoding import Sampling, decode
-from audiogen_cli.models.flow_decoding import integrate
+from audiogen_cli.models.flow_decoding import integrate, to_sketch
 from audiogen_cli.models.lm import LM
 from audiogen_cli.pipelines.candidates import Chosen, answering, best, candidate_seed, count_for, lanes_for
 from audiogen_cli.pipelines.layers import Scene, layer_seed, plan, together
@@ -279,10 +279,7 @@ def _frames(
         return _window(model, heard, end - start, drawn, sketching, known, keep_padding, lanes)
 
     stride, painter = _stride(model, stride_seconds), model.painter
-    sketching = sampling
-    if painter is not None:
-        guidance = 1 + (sampling.guidance - 1) * painter.config.sketching
-        sketching = dataclasses.replace(sampling, guidance=guidance)
+    sketching = sampling if painter is None else to_sketch(painter, sampling)
     share = 1.0 if painter is None else _DRAWING
     steps = _in_windows(model.window_frames, stride, num_frames, prompt, draw)
     frames = yield from _mapped(steps, lambda done: round(share * done))
