@@ -145,6 +145,7 @@ def load(
         raise CheckpointError(f"cannot read {folder / WEIGHTS}: it is not there; fetch or write the checkpoint again.")
     source: Source = Scaled(Safetensors(folder / WEIGHTS))
     if _borrows(module):
+        module.vocoder = skeleton(lambda: HiFiGAN(_vocoder_config())).requires_grad_(False)
         source = Beside(source, Safetensors(on_shelf(VOCODER) / WEIGHTS), _BORROWED)
     return fill(module, source, (), dtype).to(device)
 
@@ -153,8 +154,13 @@ def with_vocoder(codec: MelCodec) -> MelCodec:
     """A codec that was just made, with the vocoder that comes with the program where it has none of its own."""
     if _borrows(codec):
         vocoder: Any = load(on_shelf(VOCODER), expect=("hifigan",))
-        codec.vocoder.load_state_dict(vocoder.state_dict())
+        codec.vocoder = vocoder.requires_grad_(False)
     return codec
+
+
+def _vocoder_config() -> HiFiGANConfig:
+    folder = on_shelf(VOCODER)
+    return from_dict(HiFiGANConfig, read_header(folder)["config"], where=str(folder / "config.json"))
 
 
 def _borrows(module: nn.Module) -> bool:

@@ -5,12 +5,17 @@
 
 It has no encoder and no codes: what codes a mel spectrogram in few bits (models/mel.py) sounds through it. Weights are
 those of the original's generator with its weight normalization multiplied out; they are not trained here.
+
+No part of the paper: a residual convolution may be split (`ranks`) into one that makes few channels and one that mixes
+them into all. What a whole one makes of recordings lies in few dimensions (weights/build/narrow_hifigan.py).
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -29,6 +34,8 @@ class HiFiGANConfig:
     """The defaults are V1 of the paper's appendix A, and the features its published generators hear.
 
     floor: magnitudes of an unscaled STFT through bands of equal area, below which all is one.
+    ranks: channels between the two halves of each convolution of the residual blocks, stage by stage, kernel by kernel,
+    dilated and plain in turn; 0 for one that is whole, and none at all where all are.
     """
 
     sample_rate: int = 22_050
@@ -41,8 +48,12 @@ class HiFiGANConfig:
     upsample_kernels: tuple[int, ...] = (16, 16, 4, 4)
     kernels: tuple[int, ...] = (3, 7, 11)
     dilations: tuple[int, ...] = (1, 3, 5)
+    ranks: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        count = 2 * len(self.upsample_rates) * len(self.kernels) * len(self.dilations)
+        if len(self.ranks) not in (0, count) or any(rank < 0 for rank in self.ranks):
+            raise ValueError(f"ranks must be {count} numbers that are not negative, or none.")
         if len(self.upsample_rates) != len(self.upsample_kernels):
             raise ValueError("upsample_rates and upsample_kernels must be equally long.")
         if any((kernel - rate) % 2 or kernel < rate for rate, kernel in self._stages):
@@ -71,9 +82,11 @@ class HiFiGANConfig:
         return list(zip(self.upsample_rates, self.upsample_kernels, strict=True))
 
 
-def _conv(layer: nn.Conv1d, x: Tensor) -> Tensor:
+def _conv(layer: nn.Conv1d | nn.Sequential, x: Tensor) -> Tensor:
     """What the layer makes of [B, C, T], of [B, C, 1, T] and in its dtype."""
-    weight, bias = layer.weight[:, :, None].to(x), layer.bias.to(x)  # type: ignore[union-attr]
+    if isinstance(layer, nn.Sequential):
+        return functools.reduce(lambda heard, part: _conv(part, heard), layer, x)  # type: ignore[arg-type]
+    weight, bias = layer.weight[:, :, None].to(x), None if layer.bias is None else layer.bias.to(x)
     return F.conv2d(x, weight, bias, padding=(0, *layer.padding), dilation=(1, *layer.dilation))
 
 
@@ -83,15 +96,24 @@ def _up(layer: nn.ConvTranspose1d, x: Tensor) -> Tensor:
     return F.conv_transpose2d(x, weight, bias, stride=(1, *layer.stride), padding=(0, *layer.padding))
 
 
+def _layer(channels: int, kernel: int, dilation: int, rank: int) -> nn.Conv1d | nn.Sequential:
+    """A convolution that keeps the channels and the length: whole (rank 0), or through `rank` channels."""
+    padding = kernel // 2 * dilation
+    if not rank:
+        return nn.Conv1d(channels, channels, kernel, padding=padding, dilation=dilation)
+    narrow = nn.Conv1d(channels, rank, kernel, padding=padding, dilation=dilation, bias=False)
+    return nn.Sequential(narrow, nn.Conv1d(rank, channels, 1))
+
+
 class _Residual(nn.Module):
     """Dilated convolutions, each followed by a plain one, around which the signal passes."""
 
-    def __init__(self, channels: int, kernel: int, dilations: tuple[int, ...]) -> None:
+    def __init__(self, channels: int, kernel: int, dilations: tuple[int, ...], ranks: Iterator[int]) -> None:
         super().__init__()
-        self.dilated = nn.ModuleList(
-            nn.Conv1d(channels, channels, kernel, padding=kernel // 2 * d, dilation=d) for d in dilations
-        )
-        self.plain = nn.ModuleList(nn.Conv1d(channels, channels, kernel, padding=kernel // 2) for _ in dilations)
+        self.dilated, self.plain = nn.ModuleList(), nn.ModuleList()
+        for dilation in dilations:
+            self.dilated.append(_layer(channels, kernel, dilation, next(ranks)))
+            self.plain.append(_layer(channels, kernel, 1, next(ranks)))
 
     def forward(self, x: Tensor) -> Tensor:
         for dilated, plain in zip(self.dilated, self.plain, strict=True):
@@ -110,8 +132,9 @@ class HiFiGAN(nn.Module):
             nn.ConvTranspose1d(wide, narrow, kernel, rate, (kernel - rate) // 2)
             for (rate, kernel), wide, narrow in zip(config._stages, widths, widths[1:], strict=False)
         )
+        ranks = iter(config.ranks or itertools.repeat(0))
         self.blocks = nn.ModuleList(
-            nn.ModuleList(_Residual(width, kernel, config.dilations) for kernel in config.kernels)
+            nn.ModuleList(_Residual(width, kernel, config.dilations, ranks) for kernel in config.kernels)
             for width in widths[1:]
         )
         self.post = nn.Conv1d(widths[-1], 1, 7, padding=3)

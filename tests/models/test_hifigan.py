@@ -1,3 +1,6 @@
+import dataclasses
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,6 +10,7 @@ from audiogen_cli.models.hifigan import SLOPE, HiFiGAN, HiFiGANConfig
 TINY = HiFiGANConfig(
     sample_rate=800, n_fft=32, num_mels=6, f_max=400.0, channels=16, upsample_rates=(4, 2), upsample_kernels=(8, 4)
 )
+NARROW = dataclasses.replace(TINY, ranks=(3, 0, 2, 4, 0, 0) * 6)
 
 
 def vocoder(config: HiFiGANConfig = TINY) -> HiFiGAN:
@@ -31,7 +35,8 @@ def test_silence_is_the_floor() -> None:
 
 
 @pytest.mark.parametrize(
-    "config", [TINY, HiFiGANConfig(channels=16, num_mels=4), HiFiGANConfig(channels=16, num_mels=4, kernels=(3,))]
+    "config",
+    [TINY, NARROW, HiFiGANConfig(channels=16, num_mels=4), HiFiGANConfig(channels=16, num_mels=4, kernels=(3,))],
 )
 def test_a_sample_depends_on_the_context_and_nothing_beyond(config: HiFiGANConfig) -> None:
     model, frames = vocoder(config).double(), 2 * config.context + 9
@@ -59,9 +64,36 @@ def test_kernels_must_fit_their_rates() -> None:
         HiFiGANConfig(upsample_rates=(4, 2), upsample_kernels=(8,))
 
 
+def test_ranks_are_one_for_each_convolution_or_none() -> None:
+    with pytest.raises(ValueError, match="ranks must be 36 numbers"):
+        dataclasses.replace(TINY, ranks=(3, 0, 2))
+    with pytest.raises(ValueError, match="ranks must be 36 numbers"):
+        dataclasses.replace(TINY, ranks=(-1,) * 36)
+
+
+def test_a_narrowed_convolution_is_the_product_of_its_halves() -> None:
+    whole, narrow, level = vocoder(), vocoder(NARROW), torch.randn(1, 6, 9)
+    with torch.no_grad():
+        for name in ("pre", "up", "post"):
+            getattr(whole, name).load_state_dict(getattr(narrow, name).state_dict())
+        for one, other in zip(convolutions(whole), convolutions(narrow), strict=True):
+            if isinstance(other, torch.nn.Sequential):
+                one.weight.copy_(torch.einsum("cr,rik->cik", other[1].weight[:, :, 0], other[0].weight))
+                one.bias.copy_(other[1].bias)
+            else:
+                one.load_state_dict(other.state_dict())
+    torch.testing.assert_close(whole(level), narrow(level))
+
+
+def convolutions(model: HiFiGAN) -> list[Any]:
+    blocks: Any = [block for blocks in model.blocks for block in blocks]  # type: ignore[union-attr]
+    return [layer for block in blocks for pair in zip(block.dilated, block.plain, strict=True) for layer in pair]
+
+
+@pytest.mark.parametrize("config", [TINY, NARROW])
 @pytest.mark.parametrize("frames", [1, 9, 700])
-def test_what_is_made_with_images_is_what_the_layers_make(frames: int) -> None:
-    model, level = vocoder().double(), torch.randn(2, 6, frames, dtype=torch.float64)
+def test_what_is_made_with_images_is_what_the_layers_make(frames: int, config: HiFiGANConfig) -> None:
+    model, level = vocoder(config).double(), torch.randn(2, 6, frames, dtype=torch.float64)
     x = model.pre(level)
     for up, blocks in zip(model.up, model.blocks, strict=True):
         x, every = up(F.leaky_relu(x, SLOPE)), []
