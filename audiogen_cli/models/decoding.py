@@ -2,7 +2,7 @@
 
 An item's codes are a function of its own prompt, seed and condition, to the bit, whatever else is in the batch. Matrix
 kernels round differently for different numbers of rows, so a matrix product takes exactly `lanes` items at a time
-(missing ones are filled in with copies); items advance together when their text has the same padded length, which is a
+(zeros where some are missing); items advance together when their text has the same padded length, which is a
 function of the text alone unless `keep_padding` asks for AudioCraft's batches; and every item draws its own noise.
 """
 
@@ -74,12 +74,11 @@ def decode(
     done = patterns.frames_done(pattern)
     groups = _groups(lm, condition, len(seeds), lanes, keep_padding)
     for number, (rows, length) in enumerate(groups):
-        filled = rows + rows[-1:] * (-len(rows) % lanes)
-        heard = None if condition is None else take(condition, filled, length).to(_device(lm))
-        group = steps[filled]
-        for step in _fill(lm, heard, group, [seeds[row] for row in filled], sampling, lanes):
+        heard = None if condition is None else take(condition, rows, length).to(_device(lm))
+        group = steps[rows]
+        for step in _fill(lm, heard, group, [seeds[row] for row in rows], sampling, lanes):
             yield (number * num_frames + done[step]) // len(groups)
-        steps[rows] = group[: len(rows)]
+        steps[rows] = group
     return patterns.revert(steps, pattern)
 
 

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 class Linear(nn.Linear):
     """A matrix product that can be taken a few rows of the batch at a time.
 
-    Kernels for different numbers of rows round differently. With `rows` set, the result for a row depends on its own
-    group of `rows` only, to the bit; attention, norms and the like work row by row anyway. The second group finds the
-    matrix in the processor's cache: four groups of two rows take little longer than one of eight.
+    Kernels for different numbers of rows round differently. With `rows` set, a product is always of that many, zeros
+    where fewer are left, so that a row's result is the same to the bit whatever else there is; attention, norms and the
+    like work row by row anyway. The second group finds the matrix in the processor's cache: four groups of two rows
+    take little longer than one of eight.
     """
 
     def forward(self, x: Tensor, rows: int | None = None) -> Tensor:
@@ -27,10 +28,12 @@ class Linear(nn.Linear):
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None, rows: int | None = None) -> Tensor:
-    """F.linear, `rows` of the batch at a time; None takes all at once."""
-    if rows is None or rows >= x.shape[0]:
+    """F.linear, exactly `rows` of the batch at a time, zeros where fewer are left; None takes all at once."""
+    if rows is None or rows == x.shape[0]:
         return F.linear(x, weight, bias)
-    return torch.cat([F.linear(part, weight, bias) for part in x.split(rows)])
+    missing = -len(x) % rows
+    filled = torch.cat([x, x.new_zeros(missing, *x.shape[1:])]) if missing else x
+    return torch.cat([F.linear(part, weight, bias) for part in filled.split(rows)])[: len(x)]
 
 
 class LayerCache:

@@ -27,8 +27,16 @@ from audiogen_cli.models.clap import CLAP
 from audiogen_cli.models.flow_decoding import answers
 from audiogen_cli.pipelines.recipe import MAX_CANDIDATES
 
-_TOGETHER = 8  # candidates that are made at a time, at most
+_TOGETHER = 8  # candidates whose latents are made at a time, at most
+_DRAWN = 16  # items of a product of matrices while codes are drawn: hardly slower than the few of a lone sound
 _NEARLY = 0.25  # nats of a judge below its best mark that are as good as that
+
+
+class Lanes(NamedTuple):
+    """How many are made at a time: of codes (models/decoding.py), and of latents (models/flow_decoding.py)."""
+
+    codes: int
+    latents: int
 
 
 class Chosen(NamedTuple):
@@ -59,10 +67,12 @@ def count_for(model: Model, prompt: str | None, wanted: int | None) -> int:
     return count if prompt else 1
 
 
-def lanes_for(model: Model, count: int) -> int:
-    """How many of a sound's candidates are made at a time: a number that divides theirs, so that what a product of
-    matrices takes are always the same of them, whatever else is made. The model's own number for a lone one."""
-    return model.card.lanes if count == 1 else max(n for n in range(1, _TOGETHER + 1) if count % n == 0)
+def lanes_for(model: Model, count: int) -> Lanes:
+    """How many candidates are made at a time. Latents: a number that divides a sound's, so that what a product of
+    matrices takes are always the same of them, whatever else is made. The model's own numbers for a lone one."""
+    if count == 1:
+        return Lanes(model.card.lanes, model.card.lanes)
+    return Lanes(_DRAWN, max(n for n in range(1, _TOGETHER + 1) if count % n == 0))
 
 
 def answering(model: Model, texts: Sequence[str | None], items: Tensor) -> tuple[Tensor, float]:

@@ -35,7 +35,7 @@ from audiogen_cli.hub.catalog import Model
 from audiogen_cli.models.decoding import Sampling, decode
 from audiogen_cli.models.flow_decoding import integrate, to_sketch
 from audiogen_cli.models.lm import LM
-from audiogen_cli.pipelines.candidates import Chosen, answering, best, candidate_seed, count_for, lanes_for
+from audiogen_cli.pipelines.candidates import Chosen, Lanes, answering, best, candidate_seed, count_for, lanes_for
 from audiogen_cli.pipelines.layers import Scene, layer_seed, plan, together
 from audiogen_cli.pipelines.recipe import check_prompt
 
@@ -266,12 +266,12 @@ def _frames(
     stride_seconds: float | None,
     keep_padding: bool = False,
     tune: Tensor | None = None,
-    lanes: int | None = None,
+    lanes: Lanes | None = None,
 ) -> Generator[int, None, Tensor]:
     """prompt [B, K or D, P] (P at most a window - stride) -> [B, K or D, num_frames]; of a model with a painter
-    [B, D, num_frames], from a prompt of codes. tune: a melody [N]. lanes: how many are made at a time, None is the
-    model's own number. Yields the frames done."""
-    lanes = lanes or model.card.lanes
+    [B, D, num_frames], from a prompt of codes. tune: a melody [N]. lanes: None is the model's own number. Yields the
+    frames done."""
+    lanes = lanes or lanes_for(model, 1)
 
     def draw(index: int, start: int, end: int, known: Tensor | None) -> Generator[int, None, Tensor]:
         drawn = [window_seed(seed, index) for seed in seeds]
@@ -290,7 +290,7 @@ def _frames(
     def paint(index: int, start: int, end: int, known: Tensor | None) -> Generator[int, None, Tensor]:
         drawn = [window_seed(seed, -1 - index) for seed in seeds]
         over = sketch[:, :, start:end]
-        return integrate(painter, condition, end - start, drawn, sampling, known, over, lanes=lanes)
+        return integrate(painter, condition, end - start, drawn, sampling, known, over, lanes=lanes.latents)
 
     known = None if prompt is None else sketch[:, :, : prompt.shape[2]]
     steps = _in_windows(model.window_frames, stride, num_frames, known, paint)
@@ -332,13 +332,13 @@ def _window(
     sampling: Sampling,
     known: Tensor | None,
     keep_padding: bool,
-    lanes: int,
+    lanes: Lanes,
 ) -> Generator[int, None, Tensor]:
     """What the model makes after `known`, which stays as it is; yields the frames done."""
-    maker = model.maker
+    maker, (codes, latents) = model.maker, lanes
     if isinstance(maker, LM):
-        return decode(maker, condition, num_frames, seeds, sampling, known, lanes=lanes, keep_padding=keep_padding)
-    return integrate(maker, condition, num_frames, seeds, sampling, known, lanes=lanes)
+        return decode(maker, condition, num_frames, seeds, sampling, known, lanes=codes, keep_padding=keep_padding)
+    return integrate(maker, condition, num_frames, seeds, sampling, known, lanes=latents)
 
 
 def _frames_done(start: int, known: int, done: int) -> int:

@@ -107,3 +107,12 @@ def test_a_row_group_is_multiplied_to_the_same_bits_in_any_batch(width: int, ste
     for start in range(0, 8, 2):
         assert torch.equal(linear(x[start : start + 2].clone(), 2), together[start : start + 2])
     torch.testing.assert_close(together, linear(x))
+
+
+@pytest.mark.parametrize("batch", [1, 3, 4, 7])
+def test_a_row_of_a_product_is_the_same_to_the_bit_whatever_else_there_is(batch: int) -> None:
+    torch.manual_seed(0)
+    layer, x = Linear(24, 40), torch.randn(8, 3, 24)
+    made = layer(x[:batch], rows=4)
+    assert torch.equal(made, layer(x, rows=4)[:batch])
+    torch.testing.assert_close(made, layer(x[:batch]))
