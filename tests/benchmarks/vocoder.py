@@ -1,10 +1,12 @@
 """How fast the bundled vocoder is, and what bfloat16 costs it: python tests/benchmarks/vocoder.py RECORDING...
 
-CPU time on one thread, alternating, medians of five. "layers" is the network as PyTorch's Conv1d layers make it.
+CPU time on one thread, alternating, medians of five. "layers" is the network as PyTorch's Conv1d layers make it;
+"whole" has random weights and convolutions that are not split: of it only the speed says something.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import statistics
 import sys
@@ -42,7 +44,9 @@ def main() -> None:
     torch.set_num_threads(1)
     model: HiFiGAN = checkpoint.load(on_shelf(VOCODER))  # type: ignore[assignment]
     model.eval()
+    whole = HiFiGAN(dataclasses.replace(model.config, ranks=())).eval()
     makes = {
+        "whole": lambda level: whole(level),
         "layers": lambda level: by_layers(model, level),
         "float32": lambda level: model(level),
         "bfloat16": lambda level: model(level, torch.bfloat16),
@@ -57,6 +61,7 @@ def main() -> None:
                 made[name] = make(level)
                 seconds.setdefault(name, []).append(time.process_time() - start)
         speed = {name: waveform.shape[2] / 22_050 / statistics.median(found[1:]) for name, found in seconds.items()}
+        del made["whole"]
         noise = made["layers"] - made["bfloat16"]
         ratio = 10 * (made["layers"].square().sum() / noise.square().sum()).log10()
         own = {

