@@ -19,6 +19,7 @@ from torch import Tensor
 
 from audiogen_cli.data import audio, captions, scenes
 from audiogen_cli.hub.model import Model
+from audiogen_cli.pipelines import phases
 
 _SEAM_SECONDS = 0.02  # over which a sound fades where another follows or went before
 _GRAIN_SECONDS = 0.01
@@ -45,8 +46,7 @@ def together(model: Model, scene: Scene, frames: Tensor, num_samples: int) -> Te
     """frames [L, K or D, T] of a scene's L sounds, in order -> the waveform [C, num_samples] of all, on the CPU."""
     device = next(model.codec.parameters()).device
     turns = frames.to(device).split([len(turn) for turn in scene])
-    settings = [[captions.is_setting(text or "") for text in turn] for turn in scene]
-    heard = [model.mixed(*turn).float().cpu()[:, :num_samples] for turn in zip(turns, settings, strict=True)]
+    heard = [_at_once(model, *turn).float().cpu()[:, :num_samples] for turn in zip(scene, turns, strict=True)]
     if len(heard) == 1:
         return heard[0]
     ends = [round(num_samples * (index + 1) / len(heard)) for index in range(len(heard))]
@@ -56,6 +56,13 @@ def together(model: Model, scene: Scene, frames: Tensor, num_samples: int) -> Te
         for sound, length in zip(heard, lengths, strict=True)
     ]
     return torch.cat(parts, dim=1)
+
+
+def _at_once(model: Model, texts: Sequence[str | None], frames: Tensor) -> Tensor:
+    """frames [L, K or D, T] of the sounds of a turn -> all of them, [C, N]."""
+    if len(texts) == 1 and frames.is_floating_point():
+        return phases.sound(model, texts[0], frames)
+    return model.mixed(frames, [captions.is_setting(text or "") for text in texts])
 
 
 def loudest(waveform: Tensor, length: int, sample_rate: int) -> Tensor:
