@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import os
 from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -76,6 +78,10 @@ def evaluate(
     model: options.ModelName = options.MODEL,
     device: options.DeviceName = "auto",
     dtype: options.DtypeName = "auto",
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", min=1, help="Processes that make sounds. (Default: one for each core; 1 on a GPU.)"),
+    ] = None,
 ) -> None:
     """Measure how well a model answers words and how clean, varied and lifelike its sounds are, with an independent
     tagger.
@@ -93,6 +99,7 @@ def evaluate(
     from audiogen_cli.pipelines import pairs as two
     from audiogen_cli.pipelines import paraphrases as words
     from audiogen_cli.pipelines import sheets as pictures
+    from audiogen_cli.pipelines.crew import Crew
 
     if tier and data is None:
         raise InputError("tiers are those of a prepared folder's manifest; name that folder too.")
@@ -118,7 +125,12 @@ def evaluate(
     given = {name: value for name, value in chosen.items() if value is not None}
     sampling = dataclasses.replace(loaded.sampling, **given)
     how = (seeds, seconds, sampling, extent, candidates)
-    report = _watched(pipeline.evaluate(loaded, listener, asked, recordings, *how))
+    on_cpu = catalog.resolve_device(device) == "cpu"
+    if jobs is not None and jobs > 1 and not on_cpu:
+        raise InputError(f"{jobs} processes would share one GPU; leave out --jobs, or use --device cpu.")
+    count = jobs or (os.cpu_count() or 1 if on_cpu else 1)
+    with Crew(entry, count, dtype) if count > 1 else contextlib.nullcontext() as crew:
+        report = _watched(pipeline.evaluate(loaded, listener, asked, recordings, *how, crew))
     if output is not None:
         with files.replacing(output, force) as file:
             file.write(json.dumps(to_dict(report), indent=1).encode() + b"\n")

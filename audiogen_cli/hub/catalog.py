@@ -39,6 +39,7 @@ from audiogen_cli.hub.model import JUDGE, check_fit
 from audiogen_cli.hub.model import SCORER as SCORER
 from audiogen_cli.hub.model import Model as Model
 from audiogen_cli.hub.shelf import SHELVES as SHELVES
+from audiogen_cli.hub.shelf import borrowed
 
 if TYPE_CHECKING:
     import torch
@@ -109,7 +110,8 @@ class Entry:
 
     @cached_property
     def hash(self) -> str:
-        """Twelve hex digits over everything that decides how the model sounds: the parts' files, lanes and window."""
+        """Twelve hex digits over everything that decides how the model sounds: the parts' files, and a vocoder's that the
+        codec borrows, lanes and window."""
         decisive: list[Any] = [self.card.lanes, self.card.window_seconds]
         if self.staged:
             decisive.append(self.card.domain)
@@ -117,8 +119,10 @@ class Entry:
             return self._foreign_hash(decisive)
         digest = hashlib.sha256(json.dumps(decisive).encode())
         parts = {*_parts_of(self.folder), "text"} | ({"drafts", "fine"} if self.staged else {SCORER, JUDGE, "flow"})
-        for path in sorted(path for part in parts for path in (self.folder / part).rglob("*") if path.is_file()):
-            digest.update(path.relative_to(self.folder).as_posix().encode() + b"\0")
+        files = [(path, self.folder) for part in parts for path in (self.folder / part).rglob("*") if path.is_file()]
+        lent = [(path, folder) for folder in borrowed(self.folder / "codec") for path in folder.iterdir()]
+        for path, root in sorted(files) + sorted(lent):
+            digest.update(path.relative_to(root).as_posix().encode() + b"\0")
             with open(path, "rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
         if (words := self.folder / lexicon.NAME).is_file():

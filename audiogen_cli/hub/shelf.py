@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from audiogen_cli.errors import ModelError
@@ -17,3 +18,14 @@ def on_shelf(part: Path) -> Path:
         if (shelf / part).is_dir():
             return shelf / part
     raise ModelError(f"{part} did not come with this installation; install audiolm again.")
+
+
+def borrowed(codec: Path) -> list[Path]:
+    """What the codec in a folder sounds through besides its own weights: a codec of mel spectrograms without a vocoder
+    borrows the one that comes with the program."""
+    try:
+        header = json.loads((codec / "config.json").read_text(encoding="utf-8"))
+        borrows = header["kind"] == "mel" and header["config"].get("vocoder") is None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return []  # loading says what is wrong with it
+    return [on_shelf(VOCODER)] if borrows else []

@@ -7,7 +7,11 @@ It has no encoder and no codes: what codes a mel spectrogram in few bits (models
 those of the original's generator with its weight normalization multiplied out; they are not trained here.
 
 No part of the paper: a residual convolution may be split (`ranks`) into one that makes few channels and one that mixes
-them into all. What a whole one makes of recordings lies in few dimensions (weights/build/narrow_hifigan.py).
+them into all: what a whole one makes of recordings lies in few dimensions (weights/build/narrow_hifigan.py). And after
+the first stages a `tail` may make the waveform, one chain of layers at a quarter of its rate that has learned what the
+other stages did (weights/build/shorten_hifigan.py):
+
+    [B, 256, 8T] --up x8--> [B, 80, 64T] --ten residual convolutions--> tanh --> [B, 4, 64T] --in turn--> [B, 1, N]
 """
 
 from __future__ import annotations
@@ -30,12 +34,35 @@ SLOPE = 0.1  # of the leaky ReLUs but the last, which has PyTorch's 0.01
 
 
 @dataclass(frozen=True)
+class TailConfig:
+    """A frame of the last stage becomes `rate` frames of `channels`, of which each gives `samples` of the waveform.
+    dilations: of each layer in turn."""
+
+    rate: int = 8
+    samples: int = 4
+    channels: int = 80
+    kernel: int = 7
+    dilations: tuple[int, ...] = (1, 3, 5, 1, 3, 5, 1, 3, 5, 1)
+
+    def __post_init__(self) -> None:
+        if self.rate % 2 or self.kernel % 2 == 0:
+            raise ValueError("a tail's rate must be even, and its kernel odd.")
+
+    @property
+    def context(self) -> int:
+        """Frames of the last stage to either side that the samples of one depend on."""
+        reach = self.kernel // 2 * (sum(self.dilations) + 1)
+        return -(-(reach + 2 * self.rate) // self.rate)
+
+
+@dataclass(frozen=True)
 class HiFiGANConfig:
     """The defaults are V1 of the paper's appendix A, and the features its published generators hear.
 
     floor: magnitudes of an unscaled STFT through bands of equal area, below which all is one.
     ranks: channels between the two halves of each convolution of the residual blocks, stage by stage, kernel by kernel,
     dilated and plain in turn; 0 for one that is whole, and none at all where all are.
+    tail: what makes the waveform of what the stages leave; None where they make it themselves.
     """
 
     sample_rate: int = 22_050
@@ -49,6 +76,7 @@ class HiFiGANConfig:
     kernels: tuple[int, ...] = (3, 7, 11)
     dilations: tuple[int, ...] = (1, 3, 5)
     ranks: tuple[int, ...] = ()
+    tail: TailConfig | None = None
 
     def __post_init__(self) -> None:
         count = 2 * len(self.upsample_rates) * len(self.kernels) * len(self.dilations)
@@ -61,13 +89,14 @@ class HiFiGANConfig:
 
     @property
     def hop_length(self) -> int:
-        return math.prod(self.upsample_rates)
+        whole = math.prod(self.upsample_rates)
+        return whole if self.tail is None else whole * self.tail.rate * self.tail.samples
 
     @property
     def context(self) -> int:
         """Frames to either side that the samples of a frame depend on."""
         reach = max(self.kernels) // 2 * (sum(self.dilations) + len(self.dilations))
-        beyond = 3
+        beyond = 3 if self.tail is None else self.tail.context
         for rate, kernel in reversed(self._stages):
             beyond = -(-(beyond + reach + kernel) // rate)
         return beyond + 3
@@ -122,6 +151,26 @@ class _Residual(nn.Module):
         return x
 
 
+class _Tail(nn.Module):
+    def __init__(self, config: TailConfig, channels: int) -> None:
+        super().__init__()
+        width, kernel, rate = config.channels, config.kernel, config.rate
+        self.up = nn.ConvTranspose1d(channels, width, 2 * rate, rate, rate // 2)
+        self.layers = nn.ModuleList(
+            nn.Conv1d(width, width, kernel, padding=kernel // 2 * dilation, dilation=dilation)
+            for dilation in config.dilations
+        )
+        self.post = nn.Conv1d(width, config.samples, kernel, padding=kernel // 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, 1, T] -> [B, 1, T * rate * samples]"""
+        x = _up(self.up, F.leaky_relu(x, SLOPE))
+        for layer in self.layers:
+            x = x + _conv(layer, F.leaky_relu(x, SLOPE))  # type: ignore[arg-type]
+        x = _conv(self.post, F.leaky_relu(x, SLOPE))  # [B, samples, 1, T * rate]
+        return x[:, :, 0].transpose(1, 2).flatten(1)[:, None]
+
+
 class HiFiGAN(nn.Module):
     def __init__(self, config: HiFiGANConfig) -> None:
         super().__init__()
@@ -137,7 +186,11 @@ class HiFiGAN(nn.Module):
             nn.ModuleList(_Residual(width, kernel, config.dilations, ranks) for kernel in config.kernels)
             for width in widths[1:]
         )
-        self.post = nn.Conv1d(widths[-1], 1, 7, padding=3)
+        self.post: nn.Module
+        if config.tail is None:
+            self.post = nn.Conv1d(widths[-1], 1, 7, padding=3)
+        else:
+            self.post = _Tail(config.tail, widths[-1])
 
     def mel(self, waveform: Tensor) -> Tensor:
         """waveform [B, 1, N] at `sample_rate` -> what `forward` hears of it, [B, M, T = ceil(N / hop_length)]."""
@@ -169,12 +222,22 @@ class HiFiGAN(nn.Module):
         return torch.cat(pieces, dim=-1)
 
     def _made(self, level: Tensor, dtype: torch.dtype) -> Tensor:
-        """Through images of one row, [B, C, 1, T], channels last in memory: convolutions of those are the fastest."""
-        x = _conv(self.pre, level[:, :, None].to(dtype, memory_format=torch.channels_last))
+        """[B, M, T] -> [B, 1, T * hop_length]"""
+        x = self.staged(level.to(dtype))
+        if isinstance(self.post, _Tail):
+            return self.post(x).to(level.dtype).tanh()
+        return _conv(self.post, F.leaky_relu(x).to(level.dtype)).tanh()[:, :, 0]  # type: ignore[arg-type]
+
+    def staged(self, level: Tensor) -> Tensor:
+        """What the stages make of log mels [B, M, T]: [B, C, 1, T'].
+
+        They are images of one row, channels last in memory: convolutions of those are the fastest.
+        """
+        x = _conv(self.pre, level[:, :, None].contiguous(memory_format=torch.channels_last))
         for up, blocks in zip(self.up, self.blocks, strict=True):
             x = _up(up, F.leaky_relu(x, SLOPE))  # type: ignore[arg-type]
             x = sum(block(x) for block in blocks) / len(blocks)  # type: ignore[assignment, attr-defined, arg-type]
-        return _conv(self.post, F.leaky_relu(x).to(level.dtype)).tanh()[:, :, 0]
+        return x
 
     def leveled(self, waveform: Tensor, level: Tensor, rounds: int = 1) -> Tensor:
         """What `forward` made of `level`, [B, 1, T * hop_length], turned up and down until it nearly has these levels.

@@ -33,8 +33,9 @@ from audiogen_cli.metrics.tagger import SAMPLE_RATE, Tagger
 from audiogen_cli.models.codec import Codec
 from audiogen_cli.models.decoding import Sampling
 from audiogen_cli.pipelines import sheets
+from audiogen_cli.pipelines.crew import Crew
 from audiogen_cli.pipelines.likeness import Embedded, Likeness, embed, measure_likeness
-from audiogen_cli.pipelines.listening import Progress, Prompt, Recording, Setup, Take
+from audiogen_cli.pipelines.listening import Progress, Prompt, Recording, Setup, Take, side_by_side
 from audiogen_cli.pipelines.pairs import Pair, PairReport, measure_pairs
 from audiogen_cli.pipelines.paraphrases import Paraphrase, ParaphraseReport, measure_paraphrases
 from audiogen_cli.pipelines.recognition import Listener, Row, Trial, mean_row, table
@@ -102,15 +103,17 @@ def evaluate(
     sampling: Sampling | None = None,
     extent: Extent | None = None,
     candidates: int | None = None,
+    crew: Crew | None = None,
 ) -> Generator[Progress, None, Report]:
     """The same report for the same arguments on the same machine; sampling and candidates None are the model's own.
+    crew: processes of the same model that make its sounds, in place of this one.
 
     Raises InputError when there are no prompts, or a prompt names a class that the tagger does not know.
     """
     if not prompts:
         raise InputError("there are no prompts to evaluate; give at least one.")
     extent = extent or Extent()
-    setup = Setup(model, tagger, num_seeds, seconds, sampling or model.sampling, candidates)
+    setup = Setup(model, tagger, num_seeds, seconds, sampling or model.sampling, candidates, crew)
     listener = Listener(setup, prompts)
     sounds = yield from setup.answers([prompt.text for prompt in prompts], "generating")  # P * num_seeds of [N]
     heard = yield from _hear(setup, listener, recordings, extent.clips)
@@ -145,7 +148,8 @@ def _hear(
         take = setup.take(recording, through_codec)
         return take, listener.trials(take), embed(setup, take)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    waiting = setup.crew.jobs if setup.crew else 0  # threads, for what others do
+    with ThreadPoolExecutor((os.cpu_count() or 1) + waiting) as pool:
         for index, (take, trials, embedded) in enumerate(pool.map(hear, ordered, wanted)):
             yield Progress("listening to recordings", index, len(recordings))
             heard.trials += trials
@@ -192,7 +196,7 @@ def measure_cleanliness(
     flaws = {}
     for index, (name, waveforms) in enumerate(groups.items()):
         yield Progress("looking for flaws", index, len(groups))
-        flaws[name] = [inspect(waveform, SAMPLE_RATE) for waveform in waveforms]
+        flaws[name] = list(side_by_side(lambda waveform: inspect(waveform, SAMPLE_RATE), waveforms))
     usual = flaws["held-out, as recorded"]
     ranged = ("generated", "held-out, as recorded")  # the others have been brought to one level
     return tuple(summary(name, own, usual if name in ranged else ()) for name, own in flaws.items() if own)

@@ -2,22 +2,25 @@
 and no copies of those the model was trained on.
 
 For the Fréchet distance a sound is generated for the caption of each held-out recording, so that both sides hold the
-same classes as often. Each distance is taken between all sounds and between halves: the halves of the recordings hold
-different recordings, and the other distances of that column are between the same numbers of sounds.
+same classes as often; for one that several have, with the seeds 0, 1, 2 and so on. Each distance is taken between all
+sounds and between halves: the halves of the recordings hold different recordings, and the other distances of that
+column are between the same numbers of sounds.
 """
 
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from audiogen_cli.metrics.fad import frechet_distance, gaussian
 from audiogen_cli.metrics.variety import mean_pairwise_distance, nearest_distances
-from audiogen_cli.pipelines.listening import Progress, Prompt, Setup, Take, at_level, mean
+from audiogen_cli.pipelines.listening import Progress, Prompt, Setup, Take, at_level, mean, side_by_side
 
 _FEWEST = 4  # recordings, so that a half has two
 
@@ -95,8 +98,9 @@ def measure_likeness(
     captions are answered. Returns those answers as well."""
     real = chosen(recordings, clips)
     real = real if len(real) >= _FEWEST else []
-    captions = [recording.caption for recording in real]  # each is answered with its own seed
-    answers = (yield from setup.sounds(captions, range(len(captions)), "answering held-out captions")) if real else []
+    captions = [recording.caption for recording in real]
+    seeds_of = numbered([setup.model.heard(caption) for caption in captions])
+    answers = (yield from setup.sounds(captions, seeds_of, "answering held-out captions")) if real else []
     windows = yield from _embedded(setup, [*sounds, *answers])
     centres = torch.stack([window.mean(dim=0) for window in windows])
     seeds = list(centres[: len(sounds)].unflatten(0, (-1, setup.num_seeds)))
@@ -128,6 +132,16 @@ def chosen(recordings: Sequence[Embedded], count: int) -> list[Embedded]:
     count = min(count, len(held_out))
     spread = [held_out[(2 * i + 1) * len(held_out) // (2 * count)] for i in range(count)]
     return sorted(spread, key=lambda recording: zlib.crc32(recording.windows.numpy().tobytes()))
+
+
+def numbered(texts: Sequence[str | None]) -> list[int]:
+    """How often each was there before."""
+    seen = Counter[str | None]()
+    found = []
+    for text in texts:
+        found.append(seen[text])
+        seen[text] += 1
+    return found
 
 
 def measure_frechet(real: Sequence[Embedded], generated: Sequence[Tensor]) -> FrechetReport:
@@ -175,9 +189,9 @@ def measure_nearest(generated: Tensor, recordings: Sequence[Embedded]) -> Neares
 
 def _embedded(setup: Setup, sounds: Sequence[Tensor]) -> Generator[Progress, None, list[Tensor]]:
     windows = []
-    for index, sound in enumerate(sounds):
+    for index, window in enumerate(side_by_side(partial(embedding, setup), sounds)):
         yield Progress("listening to generated sounds", index, len(sounds))
-        windows.append(embedding(setup, sound))
+        windows.append(window)
     return windows
 
 

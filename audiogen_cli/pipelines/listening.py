@@ -8,10 +8,12 @@ score.
 from __future__ import annotations
 
 import csv
+import os
 import re
 import threading
 import zlib
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -26,9 +28,11 @@ from audiogen_cli.hub.catalog import Model
 from audiogen_cli.metrics.tagger import SAMPLE_RATE, Tagger
 from audiogen_cli.models.codec import Codec
 from audiogen_cli.models.decoding import Sampling
+from audiogen_cli.pipelines.crew import Crew
 from audiogen_cli.pipelines.generate import generate
 
 T = TypeVar("T")
+Y = TypeVar("Y")
 
 # Active RMS. On up to 24 recordings of each prompt the tagger knew 70 % at -16, 72 at -20 and -26, and 71 at -32 dBFS.
 LEVEL_DB = -26.0
@@ -69,7 +73,8 @@ class Take(NamedTuple):
 
 @dataclass(frozen=True)
 class Setup:
-    """How the model is asked, and who listens. candidates: of pipelines.generate."""
+    """How the model is asked, and who listens. candidates: of pipelines.generate. crew: who makes the sounds, if not
+    this process."""
 
     model: Model
     tagger: Tagger
@@ -77,7 +82,9 @@ class Setup:
     seconds: float
     sampling: Sampling
     candidates: int | None = None
+    crew: Crew | None = None
     _codec: threading.Lock = field(default_factory=threading.Lock)  # it takes all cores by itself
+    _made: dict[tuple[str | None, int], Tensor] = field(default_factory=dict)
 
     def answers(self, texts: Sequence[str], stage: str) -> Generator[Progress, None, list[Tensor]]:
         """`num_seeds` sounds of each text in turn; as `sounds`."""
@@ -85,17 +92,29 @@ class Setup:
         return self.sounds(repeated, list(range(self.num_seeds)) * len(texts), stage)
 
     def sounds(self, texts: Sequence[str], seeds: Sequence[int], stage: str) -> Generator[Progress, None, list[Tensor]]:
-        """As `audiolm generate` writes them, but mono [N] at 16 kHz: one sound for each text and its seed."""
+        """As `audiolm generate` writes them, but mono [N] at 16 kHz: one sound for each text and its seed. What is
+        heard alike is made once, whichever part of the evaluation asks."""
         wanted = [(self.model.heard(text), seed) for text, seed in zip(texts, seeds, strict=True)]
-        asked = list(dict.fromkeys(wanted))  # what is heard alike is made once
-        heard, drawn = [text for text, _ in asked], [seed for _, seed in asked]
-        steps = generate(self.model, heard, self.seconds, drawn, self.sampling, candidates=self.candidates)
+        new = list(dict.fromkeys(key for key in wanted if key not in self._made))
+        if new:
+            made = yield from self._new(new, stage)
+            self._made.update(zip(new, made, strict=True))
+        return [self._made[key] for key in wanted]
+
+    def _new(self, keys: Sequence[tuple[str | None, int]], stage: str) -> Generator[Progress, None, list[Tensor]]:
+        texts, seeds = [text for text, _ in keys], [seed for _, seed in keys]
+        if self.crew is not None:
+            made: list[Tensor] = []
+            for some in self.crew.sounds(texts, seeds, self.seconds, self.sampling, self.candidates):
+                made += some
+                yield Progress(stage, len(made), len(keys))
+            return made
+        steps = generate(self.model, texts, self.seconds, seeds, self.sampling, candidates=self.candidates)
         while True:
             try:
                 state = next(steps)
             except StopIteration as stop:
-                made = [mono(sound, self.model.sample_rate) for sound in stop.value]
-                return [made[asked.index(key)] for key in wanted]
+                return [mono(sound, self.model.sample_rate) for sound in stop.value]
             yield Progress(stage, state.done_frames, state.total_frames)
 
     def scores(self, waveform: Tensor) -> Tensor:
@@ -110,8 +129,16 @@ class Setup:
 
     def coded(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
         """waveform [N] after the frames that the model makes, and these [K or D, T]."""
+        if self.crew is not None:
+            return self.crew.coded(waveform)
         with self._codec:
             return round_trip(self.model.codec, waveform, self.model.frames, self.model.sound)
+
+
+def side_by_side(function: Callable[[Y], T], items: Iterable[Y]) -> Iterator[T]:
+    """`map` in threads, as many as there are cores: for what spends its time outside of Python."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield from pool.map(function, items)
 
 
 def read_rows(path: Path, columns: Sequence[str], make: Callable[..., T]) -> list[T]:

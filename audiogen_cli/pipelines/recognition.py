@@ -14,7 +14,17 @@ import torch
 from torch import Tensor
 
 from audiogen_cli.metrics.tagger import SAMPLE_RATE, among_first
-from audiogen_cli.pipelines.listening import Prompt, Recording, Setup, Take, at_level, mean, share, strangers
+from audiogen_cli.pipelines.listening import (
+    Prompt,
+    Recording,
+    Setup,
+    Take,
+    at_level,
+    mean,
+    share,
+    side_by_side,
+    strangers,
+)
 
 # placed, coded (placed, then through the codec), as_is: held-out recordings. trained: other recordings, placed.
 Kind = Literal["generated", "placed", "coded", "as_is", "trained"]
@@ -55,7 +65,7 @@ class Listener:
 
     def generated(self, sounds: Sequence[Tensor]) -> list[Trial]:
         """The setup's seeds of each prompt in turn, [N]."""
-        hits = [self.hits(at_level(sound)) for sound in sounds]
+        hits = list(side_by_side(lambda sound: self.hits(at_level(sound)), sounds))
         return [Trial(i // self._setup.num_seeds, "generated", hit) for i, hit in enumerate(hits)]
 
     def hits(self, waveform: Tensor) -> Tensor:

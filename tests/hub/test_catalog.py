@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from audiogen_cli.errors import CheckpointError, InputError, ModelError
-from audiogen_cli.hub import catalog
+from audiogen_cli.hub import catalog, shelf
 from audiogen_cli.hub.card import ModelCard
 
 
@@ -80,6 +80,18 @@ def test_the_hash_names_what_decides_the_sound(tiny_model: Path, copy: Path) -> 
     weights = copy / "lm" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
     assert catalog.find(copy).hash != original
+
+
+def test_the_hash_names_the_vocoder_that_the_codec_borrows(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original, vocoder = catalog.find(copy).hash, copy.parent / "shelf" / shelf.VOCODER
+    vocoder.mkdir(parents=True)
+    monkeypatch.setattr(shelf, "SHELVES", (copy.parent / "shelf",))
+    (vocoder / "model.safetensors").write_bytes(b"one")
+    assert catalog.find(copy).hash == original
+    edit(copy / "codec" / "config.json", lambda header: header.update(kind="mel"))
+    borrowing = catalog.find(copy).hash
+    (vocoder / "model.safetensors").write_bytes(b"two")
+    assert len({original, borrowing, catalog.find(copy).hash}) == 3
 
 
 def test_a_lexicon_is_a_part_that_may_be_there(tiny_model: Path, copy: Path) -> None:

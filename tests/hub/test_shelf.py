@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -17,3 +18,21 @@ def test_what_did_not_come_along_is_said(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(shelf, "SHELVES", (tmp_path,))
     with pytest.raises(ModelError, match="did not come with this installation"):
         shelf.on_shelf(shelf.VOCODER)
+
+
+@pytest.mark.parametrize(
+    ("header", "borrows"),
+    [
+        ({"kind": "mel", "config": {"vocoder": None}}, True),
+        ({"kind": "mel", "config": {}}, True),
+        ({"kind": "mel", "config": {"vocoder": {"channels": 16}}}, False),
+        ({"kind": "spectral", "config": {}}, False),
+        ({"kind": "mel", "config": []}, False),
+        ([], False),
+        (None, False),
+    ],
+)
+def test_a_codec_of_mels_without_a_vocoder_borrows_one(header: object, borrows: bool, tmp_path: Path) -> None:
+    if header is not None:
+        (tmp_path / "config.json").write_text(json.dumps(header))
+    assert shelf.borrowed(tmp_path) == ([shelf.on_shelf(shelf.VOCODER)] if borrows else [])

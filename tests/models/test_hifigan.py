@@ -5,12 +5,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from audiogen_cli.models.hifigan import SLOPE, HiFiGAN, HiFiGANConfig
+from audiogen_cli.models.hifigan import SLOPE, HiFiGAN, HiFiGANConfig, TailConfig
 
 TINY = HiFiGANConfig(
     sample_rate=800, n_fft=32, num_mels=6, f_max=400.0, channels=16, upsample_rates=(4, 2), upsample_kernels=(8, 4)
 )
 NARROW = dataclasses.replace(TINY, ranks=(3, 0, 2, 4, 0, 0) * 6)
+SHORT = dataclasses.replace(
+    TINY, upsample_rates=(4,), upsample_kernels=(8,), tail=TailConfig(rate=2, samples=3, channels=5, dilations=(1, 3))
+)
 
 
 def vocoder(config: HiFiGANConfig = TINY) -> HiFiGAN:
@@ -36,7 +39,14 @@ def test_silence_is_the_floor() -> None:
 
 @pytest.mark.parametrize(
     "config",
-    [TINY, NARROW, HiFiGANConfig(channels=16, num_mels=4), HiFiGANConfig(channels=16, num_mels=4, kernels=(3,))],
+    [
+        TINY,
+        NARROW,
+        SHORT,
+        HiFiGANConfig(channels=16, num_mels=4),
+        HiFiGANConfig(channels=16, num_mels=4, kernels=(3,)),
+        HiFiGANConfig(channels=16, num_mels=4, upsample_rates=(8,), upsample_kernels=(16,), tail=TailConfig()),
+    ],
 )
 def test_a_sample_depends_on_the_context_and_nothing_beyond(config: HiFiGANConfig) -> None:
     model, frames = vocoder(config).double(), 2 * config.context + 9
@@ -104,6 +114,26 @@ def test_what_is_made_with_images_is_what_the_layers_make(frames: int, config: H
             every.append(y)
         x = torch.stack(every).mean(0)
     torch.testing.assert_close(model(level), model.post(F.leaky_relu(x)).tanh())
+
+
+@pytest.mark.parametrize("frames", [1, 9, 700])
+def test_a_tail_gives_samples_of_every_frame_in_turn(frames: int) -> None:
+    model, level = vocoder(SHORT).double(), torch.randn(2, 6, frames, dtype=torch.float64)
+    tail: Any = model.post
+    x = tail.up(F.leaky_relu(model.staged(level)[:, :, 0], SLOPE))
+    for layer in tail.layers:
+        x = x + layer(F.leaky_relu(x, SLOPE))
+    x = tail.post(F.leaky_relu(x, SLOPE))
+    samples = [x[:, sample, frame] for frame in range(x.shape[2]) for sample in range(3)]
+    assert SHORT.hop_length == 4 * 2 * 3
+    torch.testing.assert_close(model(level)[:, 0], torch.stack(samples, dim=1).tanh())
+
+
+def test_a_tail_keeps_frames_in_their_places() -> None:
+    with pytest.raises(ValueError, match="rate must be even"):
+        TailConfig(rate=3)
+    with pytest.raises(ValueError, match="kernel odd"):
+        TailConfig(kernel=4)
 
 
 def test_fewer_bits_are_nearly_the_same_sound() -> None:

@@ -1,0 +1,95 @@
+"""Processes that make sounds side by side, each with the model, and one core to itself.
+
+Two cores make one sound in more than half of the time that it takes one of them; of many sounds two cores make twice as
+many. What is made is the same but for rounding, for sums are not taken in the same order on one core and on two.
+"""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from audiogen_cli.hub import catalog
+from audiogen_cli.hub.catalog import Dtype, Entry
+from audiogen_cli.hub.model import Model
+from audiogen_cli.models.decoding import Sampling, finish
+
+_CHUNK = 8  # sounds that a process makes at a time
+
+
+class Crew:
+    """A context manager: the processes end with it. They are on the CPU, and start when there is something to do."""
+
+    def __init__(self, entry: Entry, jobs: int, dtype: Dtype = "auto") -> None:
+        """jobs: how many, at least one."""
+        self.jobs, self._whose = jobs, (entry, dtype)
+        self._pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"))
+
+    def __enter__(self) -> Crew:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def sounds(
+        self,
+        texts: Sequence[str | None],
+        seeds: Sequence[int],
+        seconds: float,
+        sampling: Sampling,
+        candidates: int | None,
+    ) -> Iterator[list[Tensor]]:
+        """What pipelines.generate makes of them, mono [N] at 16 kHz, some at a time and in order."""
+        entry, dtype = self._whose
+        orders: list[Future[list[np.ndarray[Any, Any]]]] = []
+        for start in range(0, len(texts), _CHUNK):
+            own, drawn = list(texts[start : start + _CHUNK]), list(seeds[start : start + _CHUNK])
+            orders.append(self._pool.submit(_sounds, entry, dtype, own, drawn, seconds, sampling, candidates))
+        for order in orders:
+            yield [torch.from_numpy(sound) for sound in order.result()]
+
+    def coded(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
+        """waveform [N] at 16 kHz -> after the model's codec [N], and the frames; waits for them."""
+        made, frames = self._pool.submit(_coded, *self._whose, waveform.numpy()).result()
+        return torch.from_numpy(made), torch.from_numpy(frames)
+
+
+@functools.lru_cache(maxsize=1)
+def _model(entry: Entry, dtype: Dtype) -> Model:
+    """Of this process."""
+    torch.set_num_threads(1)
+    return catalog.load(entry, "cpu", dtype)
+
+
+def _sounds(
+    entry: Entry,
+    dtype: Dtype,
+    texts: list[str | None],
+    seeds: list[int],
+    seconds: float,
+    sampling: Sampling,
+    candidates: int | None,
+) -> list[np.ndarray[Any, Any]]:
+    """Arrays, which go from process to process by value."""
+    from audiogen_cli.pipelines.generate import generate
+    from audiogen_cli.pipelines.listening import mono
+
+    model = _model(entry, dtype)
+    made = finish(generate(model, texts, seconds, seeds, sampling, candidates=candidates))
+    return [mono(sound, model.sample_rate).numpy() for sound in made]
+
+
+def _coded(entry: Entry, dtype: Dtype, waveform: np.ndarray[Any, Any]) -> tuple[Any, Any]:
+    from audiogen_cli.pipelines.listening import round_trip
+
+    model = _model(entry, dtype)
+    made, frames = round_trip(model.codec, torch.from_numpy(waveform), model.frames, model.sound)
+    return made.numpy(), frames.numpy()

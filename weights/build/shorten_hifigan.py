@@ -1,0 +1,222 @@
+# ruff: noqa: T201  (a script that reports to whoever runs it)
+"""Makes weights/hifigan/vocoder of what build/narrow_hifigan.py wrote: all stages but the first are replaced by a
+`tail` (models/hifigan.py), which learns to make the waveform that the whole generator makes of the same mel
+spectrogram.
+
+    python weights/build/shorten_hifigan.py WHOLE NARROW DATA weights/hifigan/vocoder --work FOLDER
+
+WHOLE, NARROW: the generator, and its narrow one. DATA: of `audiolm prepare`; of it only what the bundled models were
+trained on. The work folder keeps the examples and the state, from which a run that was stopped goes on. Half of the
+examples are mel spectrograms of recordings, half what the codec of sounds-small leaves of them. First the tail learns
+alone, then everything. Loss: the spectra of three windows, compressed (magnitudes to the power of 0.4), with their
+phases and without, as 2008.03592 does for speech; and the mel spectrogram that was asked for. An hour on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from audiogen_cli.data import manifest
+from audiogen_cli.data.recordings import Recordings
+from audiogen_cli.hub import catalog, checkpoint
+from audiogen_cli.models.hifigan import HiFiGAN, TailConfig
+from audiogen_cli.models.mel import MEAN, SPREAD
+from audiogen_cli.ops.stft import frame_stft
+
+FRAMES, SPEECH = 128, 0.2  # of an example; the share of examples that are speech
+HELD = 24  # examples that are not learned from
+WINDOWS, POWER = (128, 512, 1024), 0.4
+LEVELS = 0.05  # what a nat of the mel spectrogram weighs
+PEAK = (-1.25, -0.05)  # log10 of an example's peak, from and to
+
+
+@torch.no_grad()
+def examples(whole: HiFiGAN, data: Path, count: int) -> dict[str, Tensor]:
+    """ "mel" [count, M, FRAMES] and what the whole generator makes of them, "wave" [count, N], in 16 bits."""
+    codec: Any = catalog.load("sounds-small").codec
+    clips = manifest.select(manifest.read(data / manifest.NAME), "train", ["A"])
+    kinds = [[clip for clip in clips if ("speech" in str(clip.path)) is speech] for speech in (True, False)]
+    speech, sounds = (Recordings.load([Path(clip.path) for clip in kind], whole.config.sample_rate) for kind in kinds)
+    generator = torch.Generator().manual_seed(0)
+    mels, waves = [], []
+    for number in range(count):
+        kind = speech if float(torch.rand(1, generator=generator)) < SPEECH else sounds
+        crop = kind.crop(FRAMES * whole.config.hop_length, generator)
+        peak = 10 ** (PEAK[0] + (PEAK[1] - PEAK[0]) * float(torch.rand(1, generator=generator)))
+        crop = (crop / crop.abs().max().clamp_min(1e-3) * peak)[None]
+        mel = codec._levels_of(codec.latents(crop)) * SPREAD + MEAN if number % 2 else whole.mel(crop)
+        mels.append(mel[0].half())
+        waves.append(whole(mel)[0, 0].half())
+    return {"mel": torch.stack(mels), "wave": torch.stack(waves)}
+
+
+def shortened(narrow: HiFiGAN) -> HiFiGAN:
+    """Its first stage, and a tail that knows nothing yet."""
+    old = narrow.config
+    ranks = old.ranks[: len(old.ranks) // len(old.upsample_rates)]
+    first = {"upsample_rates": old.upsample_rates[:1], "upsample_kernels": old.upsample_kernels[:1], "ranks": ranks}
+    made = HiFiGAN(dataclasses.replace(old, **first, tail=TailConfig()))
+    made.pre.load_state_dict(narrow.pre.state_dict())
+    made.up[0].load_state_dict(narrow.up[0].state_dict())
+    made.blocks[0].load_state_dict(narrow.blocks[0].state_dict())
+    with torch.no_grad():
+        for layer in made.post.layers:  # type: ignore[union-attr]
+            layer.weight.mul_(0.5)
+        made.post.post.weight.mul_(0.3)  # type: ignore[union-attr]
+    return made.requires_grad_(True)
+
+
+def compressed(waveform: Tensor, window: int) -> tuple[Tensor, Tensor]:
+    """waveform [B, N] -> its spectrum [B, F, T] with magnitudes to the power of 0.4, and these."""
+    spectrum = frame_stft(waveform, window, window // 4) * (4 / window)
+    energy = spectrum.real.square() + spectrum.imag.square() + 1e-8
+    return spectrum * energy ** ((POWER - 1) / 2), energy ** (POWER / 2)
+
+
+def distance(made: Tensor, wanted: Tensor) -> Tensor:
+    total = torch.zeros(())
+    for window in WINDOWS:
+        (spectrum, magnitude), (other, loudness) = compressed(made, window), compressed(wanted, window)
+        apart = spectrum - other
+        total = total + (apart.real.square() + apart.imag.square() + 1e-8).sqrt().mean()
+        total = total + (magnitude - loudness).abs().mean()
+    return total
+
+
+def snr(made: Tensor, wanted: Tensor) -> list[float]:
+    """Medians over waveforms [B, N], dB, below 0.5, 1, 2, 4 kHz and above."""
+    a, b = frame_stft(made, 1024, 256), frame_stft(wanted, 1024, 256)
+    found, low = [], 0
+    for hertz in (500, 1000, 2000, 4000, 11025):
+        high = round(hertz / 22050 * 1024)
+        signal = b[:, low:high].abs().square().sum((1, 2))
+        noise = (a - b)[:, low:high].abs().square().sum((1, 2))
+        found.append(round(float((10 * (signal / noise.clamp_min(1e-9)).clamp_min(1e-9).log10()).median()), 1))
+        low = high
+    return found
+
+
+class Course:
+    """One part of training. layers: what learns. rate: of learning, at its highest."""
+
+    def __init__(self, vocoder: HiFiGAN, layers: nn.Module, rate: float, steps: int) -> None:
+        self.vocoder, self.layers, self.rate, self.steps = vocoder, layers, rate, steps
+        self.optimizer = torch.optim.AdamW(layers.parameters(), rate, (0.8, 0.99), weight_decay=0.0)
+        self.done = 0
+
+    def step(self, made: Tensor, wave: Tensor, mel: Tensor) -> float:
+        """made, wave: [B, N] as it is and as it should be; mel: what was asked for, [B, M, T]."""
+        rate = self.rate * min(1.0, (self.done + 1) / 50) * (1 - self.done / self.steps) ** 0.5
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        levels = (self.vocoder.mel(made[:, None]) - mel)[..., 2:-2].abs().mean()  # the ends hear what was cut off
+        loss = distance(made, wave) + LEVELS * levels
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.layers.parameters(), 1.0)
+        self.optimizer.step()
+        self.done += 1
+        return float(loss.detach())
+
+
+class Crops:
+    """Of the examples, those that are learned from. What lies near the ends of a crop is not compared: there the layers
+    do not hear what they would."""
+
+    def __init__(self, known: dict[str, Tensor], vocoder: HiFiGAN) -> None:
+        self.mel, self.wave = known["mel"][HELD:], known["wave"][HELD:]
+        self.vocoder, self.hop = vocoder, vocoder.config.hop_length
+        self.stage = vocoder.config.upsample_rates[0]
+        with torch.inference_mode():
+            self.first = torch.cat([self._first(mel[None].float()).half() for mel in self.mel])
+
+    def _first(self, mel: Tensor) -> Tensor:
+        """What the first stage makes of it, [B, C, 1, T * stage]."""
+        return self.vocoder.staged(mel)
+
+    def of_tail(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """What is made, what should be, and the mel that was asked for. The first stage stays as it was."""
+        rows, start, cut = self._drawn(8, generator), self._start(32, generator), 3
+        first = self.first[rows, ..., start * self.stage : (start + 32) * self.stage].float()
+        first = first.contiguous(memory_format=torch.channels_last)
+        return self._within(self.vocoder.post(first).tanh()[:, 0], rows, start, 32, cut)
+
+    def of_all(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        rows, start, cut = self._drawn(3, generator), self._start(96, generator), 14
+        made = self.vocoder._made(self.mel[rows, :, start : start + 96].float(), torch.float32)[:, 0]
+        return self._within(made, rows, start, 96, cut)
+
+    def _drawn(self, count: int, generator: torch.Generator) -> Tensor:
+        return torch.randint(len(self.mel), (count,), generator=generator)
+
+    def _start(self, length: int, generator: torch.Generator) -> int:
+        return int(torch.randint(FRAMES - length + 1, (1,), generator=generator))
+
+    def _within(self, made: Tensor, rows: Tensor, start: int, length: int, cut: int) -> tuple[Tensor, Tensor, Tensor]:
+        first, last = start + cut, start + length - cut
+        wave = self.wave[rows, first * self.hop : last * self.hop].float()
+        return made[:, cut * self.hop : -cut * self.hop], wave, self.mel[rows, :, first:last].float()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("whole", type=Path)
+    parser.add_argument("narrow", type=Path)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("folder", type=Path, help="to write")
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--examples", type=int, default=800)
+    parser.add_argument("--steps", type=int, nargs=2, default=(900, 900), help="of the tail alone, of everything")
+    given = parser.parse_args()
+    given.work.mkdir(parents=True, exist_ok=True)
+    whole, narrow = (checkpoint.load(path, expect=("hifigan",)) for path in (given.whole, given.narrow))
+    cache, state = given.work / "examples.pt", given.work / "state.pt"
+    if not cache.exists():
+        torch.save(examples(whole, given.data, given.examples), cache)  # type: ignore[arg-type]
+    known = torch.load(cache)
+    held, sounding = known["mel"][:HELD].float(), known["wave"][:HELD].float()
+
+    vocoder = shortened(narrow)  # type: ignore[arg-type]
+    courses = [Course(vocoder, vocoder.post, 1e-3, given.steps[0]), Course(vocoder, vocoder, 5e-4, given.steps[1])]
+    crops = Crops(known, vocoder)
+    if state.exists():
+        saved = torch.load(state)
+        vocoder.load_state_dict(saved["vocoder"])
+        for course, (done, optimizer) in zip(courses, saved["courses"], strict=True):
+            course.done = done
+            course.optimizer.load_state_dict(optimizer)
+
+    def save() -> None:
+        parts = [(course.done, course.optimizer.state_dict()) for course in courses]
+        torch.save({"vocoder": vocoder.state_dict(), "courses": parts}, state.with_suffix(".new"))
+        state.with_suffix(".new").rename(state)
+
+    for number, course in enumerate(courses):
+        start, losses, draw = time.monotonic(), [], (crops.of_tail, crops.of_all)[number]
+        while course.done < course.steps:
+            generator = torch.Generator().manual_seed(course.done + number * 1_000_000)
+            made, wave, mel = draw(generator)
+            losses.append(course.step(made, wave, mel))
+            if course.done % 100 == 0:
+                with torch.inference_mode():
+                    made = vocoder(held)[:, 0]
+                    apart, bands = float(distance(made, sounding)), snr(made, sounding)
+                mean = sum(losses[-100:]) / len(losses[-100:])
+                print(number, course.done, f"{mean:.4f} held out {apart:.4f} {bands}", end=" ")
+                print(f"{time.monotonic() - start:.0f} s", flush=True)
+                save()
+    header = checkpoint.read_header(given.narrow)["source"]
+    header["shortened"] = f"to one stage and a tail, {given.steps[0]} and {given.steps[1]} steps"
+    checkpoint.save(given.folder, vocoder, header, torch.float16)
+    print(f"{sum(parameter.numel() for parameter in vocoder.parameters()) / 1e6:.1f} M parameters")
+
+
+if __name__ == "__main__":
+    main()
