@@ -110,7 +110,7 @@ class Entry:
 
     @cached_property
     def hash(self) -> str:
-        """Twelve hex digits over everything that decides how the model sounds: the parts' files, and a vocoder's that the
+        """Twelve hex digits over everything that decides how the model sounds: the parts' files, a vocoder's that the
         codec borrows, lanes and window."""
         decisive: list[Any] = [self.card.lanes, self.card.window_seconds]
         if self.staged:

@@ -61,7 +61,7 @@ def inspect(waveform: Tensor, sample_rate: int) -> Flaws:
         level_db=20 * float(np.log10(max(rms, 1e-6))),
         clipped=bool((waveform.abs() >= 0.999).float().mean() >= 1e-3),
         clicks=count_clicks(waveform, sample_rate),
-        pauses=_pauses(samples, rms, sample_rate),
+        pauses=pause_share(samples, sample_rate, rms),
         hum=hum_share(waveform, sample_rate),
     )
 
@@ -103,6 +103,16 @@ def count_clicks(waveform: Tensor, sample_rate: int) -> int:
     return int(len(places) > 0) + int((np.diff(places) > reach).sum())
 
 
+def pause_share(samples: np.ndarray, sample_rate: int, rms: float | None = None) -> float:
+    """The share of the time of samples [N] that is 40 dB and more below the level of what sounds (rms, if it is known),
+    in blocks of 50 ms."""
+    level = active_rms(samples, sample_rate) if rms is None else rms
+    block = max(1, round(0.05 * sample_rate))
+    blocks = samples[: max(1, len(samples) // block) * block]
+    blocks = blocks.reshape(-1, min(block, len(blocks)))
+    return float((np.square(blocks).mean(axis=1) <= (level * 10 ** (-_PAUSE_DB / 20)) ** 2).mean())
+
+
 def hum_share(waveform: Tensor, sample_rate: int) -> float:
     """The share of the energy of waveform [N] that stands out in lines at multiples of 50 or of 60 Hz, up to 4 kHz.
 
@@ -123,13 +133,6 @@ def _comb(power: Tensor, spacing: int) -> float:
     around = sides.median(dim=1).values
     standing = line.amax(dim=1) > 10 * around
     return float((line.sum(dim=1) - 5 * around)[standing].sum()) if int(standing.sum()) >= HUM_LINES else 0.0
-
-
-def _pauses(samples: np.ndarray, rms: float, sample_rate: int) -> float:
-    block = max(1, round(0.05 * sample_rate))
-    blocks = samples[: max(1, len(samples) // block) * block]
-    blocks = blocks.reshape(-1, min(block, len(blocks)))
-    return float((np.square(blocks).mean(axis=1) <= (rms * 10 ** (-_PAUSE_DB / 20)) ** 2).mean())
 
 
 def _quantiles(flaws: Sequence[Flaws]) -> tuple[float, float, float]:

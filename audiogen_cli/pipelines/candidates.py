@@ -6,13 +6,15 @@
 
 What chooses is a CLAP, which hears finished sounds; or, where there is none, a judge (models/judge.py) or the model's
 own flow, to which latents are enough, each sound of a scene for itself. A judge is not that sure: what is nearly as
-good as the best one is as good, or else the seeds of a text would all have the one sound that pleases it most. A
-sound's candidates are the same whatever their number, but for rounding: some of them are made at a time.
+good as the best one is as good, or else the seeds of a text would all have the one sound that pleases it most. And it
+does not mind that rain stops for a second: of what goes on, one that pauses is taken only when all do. A sound's
+candidates are the same whatever their number, but for rounding: some of them are made at a time.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -23,13 +25,16 @@ from audiogen_cli.conditioners.base import Condition
 from audiogen_cli.data import audio
 from audiogen_cli.errors import InputError
 from audiogen_cli.hub.catalog import Model
+from audiogen_cli.metrics.cleanliness import pause_share
 from audiogen_cli.models.clap import CLAP
 from audiogen_cli.models.flow_decoding import answers
+from audiogen_cli.pipelines.phases import goes_on
 from audiogen_cli.pipelines.recipe import MAX_CANDIDATES
 
 _TOGETHER = 8  # candidates whose latents are made at a time, at most
 _DRAWN = 16  # items of a product of matrices while codes are drawn: hardly slower than the few of a lone sound
 _NEARLY = 0.25  # nats of a judge below its best mark that are as good as that
+_PAUSE = 0.05  # of its time, from which on a sound that should go on does not
 
 
 class Lanes(NamedTuple):
@@ -80,7 +85,7 @@ def answering(model: Model, texts: Sequence[str | None], items: Tensor) -> tuple
     [L, D, T], and the mean of their scores."""
     found, total = [], 0.0
     for text, own in zip(texts, items.unbind(dim=1), strict=True):
-        marks = _answers(model, own, model.text([text]))
+        marks = _answers(model, own, model.text([text]), text)
         enough = max(marks) - (_NEARLY if model.judge is not None else 0.0)
         first = next(number for number, mark in enumerate(marks) if mark >= enough)
         found.append(own[first])
@@ -89,13 +94,18 @@ def answering(model: Model, texts: Sequence[str | None], items: Tensor) -> tuple
 
 
 @torch.inference_mode()
-def _answers(model: Model, latents: Tensor, heard: Condition) -> list[float]:
+def _answers(model: Model, latents: Tensor, heard: Condition, text: str | None) -> list[float]:
     """Of each of latents [N, D, T]: by the judge, one by one; by the flow window by window."""
     flow, judge = model.flow, model.judge
     if judge is not None:
         device = next(model.codec.parameters()).device
-        waveforms = (model.latents.rough(item[None].to(device))[0].float().cpu() for item in latents)
-        return [judge.score(waveform, model.sample_rate, heard) for waveform in waveforms]
+        waveforms = [model.latents.rough(item[None].to(device))[0].float().cpu() for item in latents]
+        marks = [judge.score(waveform, model.sample_rate, heard) for waveform in waveforms]
+        if text and goes_on(text):
+            pausing = [pause_share(waveform.numpy(), model.sample_rate) > _PAUSE for waveform in waveforms]
+            if not all(pausing):
+                marks = [-math.inf if out else mark for mark, out in zip(marks, pausing, strict=True)]
+        return marks
     assert flow is not None
     parts = latents.split(model.window_frames, dim=2)
     marks = torch.tensor([answers(flow, part, heard) for part in parts], dtype=torch.float64)

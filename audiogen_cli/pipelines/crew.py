@@ -22,7 +22,7 @@ from audiogen_cli.hub.catalog import Dtype, Entry
 from audiogen_cli.hub.model import Model
 from audiogen_cli.models.decoding import Sampling, finish
 
-_CHUNK = 8  # sounds that a process makes at a time
+_CHUNK = 16  # sounds that a process makes at a time
 
 
 class Crew:

@@ -1,12 +1,11 @@
 """How fast the bundled vocoder is, and what bfloat16 costs it: python tests/benchmarks/vocoder.py RECORDING...
 
-CPU time on one thread, alternating, medians of five. "layers" is the network as PyTorch's Conv1d layers make it;
-"whole" has random weights and convolutions that are not split: of it only the speed says something.
+CPU time on one thread, alternating, medians of five. "published" is V1 of the paper with random weights: of it only the
+speed says something.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import statistics
 import sys
@@ -15,28 +14,13 @@ import time
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from audiogen_cli.data import audio
 from audiogen_cli.hub import checkpoint
 from audiogen_cli.hub.shelf import VOCODER, on_shelf
-from audiogen_cli.models.hifigan import SLOPE, HiFiGAN
+from audiogen_cli.models.hifigan import HiFiGAN, HiFiGANConfig
 
 SECONDS, ROUNDS = 3.0, 5
-
-
-def by_layers(model: HiFiGAN, level: Tensor) -> Tensor:
-    x = model.pre(level)
-    for up, blocks in zip(model.up, model.blocks, strict=True):
-        x, every = up(F.leaky_relu(x, SLOPE)), []
-        for block in blocks:  # type: ignore[union-attr, attr-defined]
-            y = x
-            for dilated, plain in zip(block.dilated, block.plain, strict=True):
-                y = y + plain(F.leaky_relu(dilated(F.leaky_relu(y, SLOPE)), SLOPE))
-            every.append(y)
-        x = sum(every) / len(every)
-    return model.post(F.leaky_relu(x)).tanh()
 
 
 @torch.inference_mode()
@@ -44,10 +28,9 @@ def main() -> None:
     torch.set_num_threads(1)
     model: HiFiGAN = checkpoint.load(on_shelf(VOCODER))  # type: ignore[assignment]
     model.eval()
-    whole = HiFiGAN(dataclasses.replace(model.config, ranks=())).eval()
+    published = HiFiGAN(HiFiGANConfig()).eval()
     makes = {
-        "whole": lambda level: whole(level),
-        "layers": lambda level: by_layers(model, level),
+        "published": lambda level: published(level),
         "float32": lambda level: model(level),
         "bfloat16": lambda level: model(level, torch.bfloat16),
     }
@@ -61,9 +44,9 @@ def main() -> None:
                 made[name] = make(level)
                 seconds.setdefault(name, []).append(time.process_time() - start)
         speed = {name: waveform.shape[2] / 22_050 / statistics.median(found[1:]) for name, found in seconds.items()}
-        del made["whole"]
-        noise = made["layers"] - made["bfloat16"]
-        ratio = 10 * (made["layers"].square().sum() / noise.square().sum()).log10()
+        del made["published"]
+        noise = made["float32"] - made["bfloat16"]
+        ratio = 10 * (made["float32"].square().sum() / noise.square().sum()).log10()
         own = {
             name: float((model.mel(sound)[..., : level.shape[2]] - level).abs().mean()) for name, sound in made.items()
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -164,3 +165,24 @@ def test_of_a_batch_the_flow_chooses_as_alone(painted: Model) -> None:
     for prompt, seed, chosen in zip(PROMPTS, SEEDS, together, strict=True):
         [alone] = finish(choose(painted, [prompt], 1.7, [seed], candidates=3))
         assert alone.score == chosen.score and torch.equal(alone.waveform, chosen.waveform)
+
+
+def test_of_what_goes_on_a_candidate_that_pauses_is_the_last_choice(
+    judged_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model: Any = catalog.load(judged_model)
+    steady = torch.randn(1, 8_000, generator=torch.Generator().manual_seed(0))
+    stopping = torch.cat([steady[:, :4_000], torch.zeros(1, 4_000)], dim=1)
+    latents, marks = torch.zeros(2, 1, 3, 5), iter([-1.0, -2.0] * 2 + [-1.0, -0.5])
+
+    def told(*waveforms: torch.Tensor) -> None:
+        sounds = iter(waveforms)
+        monkeypatch.setattr(type(model.latents), "rough", lambda *_: next(sounds), raising=False)
+
+    monkeypatch.setattr(type(model.judge), "score", lambda *_: next(marks))
+    told(stopping, steady)
+    assert candidates._answers(model, latents[:, 0], model.text(["rain"]), "rain") == [-math.inf, -2.0]
+    told(stopping, steady)
+    assert candidates._answers(model, latents[:, 0], model.text(["a dog"]), "a dog barking") == [-1.0, -2.0]
+    told(stopping, stopping)
+    assert candidates._answers(model, latents[:, 0], model.text(["rain"]), "rain") == [-1.0, -0.5]
