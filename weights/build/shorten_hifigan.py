@@ -7,9 +7,9 @@ spectrogram.
 
 WHOLE, NARROW: the generator, and its narrow one. DATA: of `audiolm prepare`; of it only what the bundled models were
 trained on. The work folder keeps the examples and the state, from which a run that was stopped goes on. Half of the
-examples are mel spectrograms of recordings, half what the codec of sounds-small leaves of them. First the tail learns
-alone, then everything. Loss: the spectra of three windows, compressed (magnitudes to the power of 0.4), with their
-phases and without, as 2008.03592 does for speech; and the mel spectrogram that was asked for. An hour on two cores.
+examples are mel spectrograms of recordings, half what the codec of sounds-small leaves of them. The first stage stays
+as it is. Loss: the spectra of three windows, compressed (magnitudes to the power of 0.4), with their phases and
+without, as 2008.03592 does for speech; and the mel spectrogram that was asked for. Forty minutes on two cores.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ from audiogen_cli.ops.stft import frame_stft
 
 FRAMES, SPEECH = 128, 0.2  # of an example; the share of examples that are speech
 HELD = 24  # examples that are not learned from
+BATCH, LENGTH, CUT = 8, 32, 3  # crops of a step; their mel frames, and those at either end that are not compared
 WINDOWS, POWER = (128, 512, 1024), 0.4
+RATE = 1e-3  # of learning, at its highest
 LEVELS = 0.05  # what a nat of the mel spectrogram weighs
 PEAK = (-1.25, -0.05)  # log10 of an example's peak, from and to
 
@@ -104,23 +106,20 @@ def snr(made: Tensor, wanted: Tensor) -> list[float]:
 
 
 class Course:
-    """One part of training. layers: what learns. rate: of learning, at its highest."""
-
-    def __init__(self, vocoder: HiFiGAN, layers: nn.Module, rate: float, steps: int) -> None:
-        self.vocoder, self.layers, self.rate, self.steps = vocoder, layers, rate, steps
-        self.optimizer = torch.optim.AdamW(layers.parameters(), rate, (0.8, 0.99), weight_decay=0.0)
-        self.done = 0
+    def __init__(self, vocoder: HiFiGAN, steps: int) -> None:
+        self.vocoder, self.steps, self.done = vocoder, steps, 0
+        self.optimizer = torch.optim.AdamW(vocoder.post.parameters(), RATE, (0.8, 0.99), weight_decay=0.0)
 
     def step(self, made: Tensor, wave: Tensor, mel: Tensor) -> float:
         """made, wave: [B, N] as it is and as it should be; mel: what was asked for, [B, M, T]."""
-        rate = self.rate * min(1.0, (self.done + 1) / 50) * (1 - self.done / self.steps) ** 0.5
+        rate = RATE * min(1.0, (self.done + 1) / 50) * (1 - self.done / self.steps) ** 0.5
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         levels = (self.vocoder.mel(made[:, None]) - mel)[..., 2:-2].abs().mean()  # the ends hear what was cut off
         loss = distance(made, wave) + LEVELS * levels
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.layers.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(self.vocoder.post.parameters(), 1.0)
         self.optimizer.step()
         self.done += 1
         return float(loss.detach())
@@ -141,28 +140,15 @@ class Crops:
         """What the first stage makes of it, [B, C, 1, T * stage]."""
         return self.vocoder.staged(mel)
 
-    def of_tail(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """What is made, what should be, and the mel that was asked for. The first stage stays as it was."""
-        rows, start, cut = self._drawn(8, generator), self._start(32, generator), 3
-        first = self.first[rows, ..., start * self.stage : (start + 32) * self.stage].float()
-        first = first.contiguous(memory_format=torch.channels_last)
-        return self._within(self.vocoder.post(first).tanh()[:, 0], rows, start, 32, cut)
-
-    def of_all(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        rows, start, cut = self._drawn(3, generator), self._start(96, generator), 14
-        made = self.vocoder._made(self.mel[rows, :, start : start + 96].float(), torch.float32)[:, 0]
-        return self._within(made, rows, start, 96, cut)
-
-    def _drawn(self, count: int, generator: torch.Generator) -> Tensor:
-        return torch.randint(len(self.mel), (count,), generator=generator)
-
-    def _start(self, length: int, generator: torch.Generator) -> int:
-        return int(torch.randint(FRAMES - length + 1, (1,), generator=generator))
-
-    def _within(self, made: Tensor, rows: Tensor, start: int, length: int, cut: int) -> tuple[Tensor, Tensor, Tensor]:
-        first, last = start + cut, start + length - cut
-        wave = self.wave[rows, first * self.hop : last * self.hop].float()
-        return made[:, cut * self.hop : -cut * self.hop], wave, self.mel[rows, :, first:last].float()
+    def draw(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """What the tail makes, what it should make, and the mel that was asked for."""
+        rows = torch.randint(len(self.mel), (BATCH,), generator=generator)
+        start = int(torch.randint(FRAMES - LENGTH + 1, (1,), generator=generator))
+        first = self.first[rows, ..., start * self.stage : (start + LENGTH) * self.stage].float()
+        made = self.vocoder.post(first.contiguous(memory_format=torch.channels_last)).tanh()[:, 0]
+        low, high = start + CUT, start + LENGTH - CUT
+        wave = self.wave[rows, low * self.hop : high * self.hop].float()
+        return made[:, CUT * self.hop : -CUT * self.hop], wave, self.mel[rows, :, low:high].float()
 
 
 def main() -> None:
@@ -173,7 +159,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="to write")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--examples", type=int, default=800)
-    parser.add_argument("--steps", type=int, nargs=2, default=(900, 900), help="of the tail alone, of everything")
+    parser.add_argument("--steps", type=int, default=3000)
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
     whole, narrow = (checkpoint.load(path, expect=("hifigan",)) for path in (given.whole, given.narrow))
@@ -184,36 +170,26 @@ def main() -> None:
     held, sounding = known["mel"][:HELD].float(), known["wave"][:HELD].float()
 
     vocoder = shortened(narrow)  # type: ignore[arg-type]
-    courses = [Course(vocoder, vocoder.post, 1e-3, given.steps[0]), Course(vocoder, vocoder, 5e-4, given.steps[1])]
-    crops = Crops(known, vocoder)
+    crops, course = Crops(known, vocoder), Course(vocoder, given.steps)
     if state.exists():
         saved = torch.load(state)
-        vocoder.load_state_dict(saved["vocoder"])
-        for course, (done, optimizer) in zip(courses, saved["courses"], strict=True):
-            course.done = done
-            course.optimizer.load_state_dict(optimizer)
-
-    def save() -> None:
-        parts = [(course.done, course.optimizer.state_dict()) for course in courses]
-        torch.save({"vocoder": vocoder.state_dict(), "courses": parts}, state.with_suffix(".new"))
-        state.with_suffix(".new").rename(state)
-
-    for number, course in enumerate(courses):
-        start, losses, draw = time.monotonic(), [], (crops.of_tail, crops.of_all)[number]
-        while course.done < course.steps:
-            generator = torch.Generator().manual_seed(course.done + number * 1_000_000)
-            made, wave, mel = draw(generator)
-            losses.append(course.step(made, wave, mel))
-            if course.done % 100 == 0:
-                with torch.inference_mode():
-                    made = vocoder(held)[:, 0]
-                    apart, bands = float(distance(made, sounding)), snr(made, sounding)
-                mean = sum(losses[-100:]) / len(losses[-100:])
-                print(number, course.done, f"{mean:.4f} held out {apart:.4f} {bands}", end=" ")
-                print(f"{time.monotonic() - start:.0f} s", flush=True)
-                save()
+        vocoder.post.load_state_dict(saved["tail"])
+        course.optimizer.load_state_dict(saved["optimizer"])
+        course.done = saved["done"]
+    start, losses = time.monotonic(), []
+    while course.done < course.steps:
+        losses.append(course.step(*crops.draw(torch.Generator().manual_seed(course.done))))
+        if course.done % 100 == 0:
+            with torch.inference_mode():
+                made = vocoder(held)[:, 0]
+                apart, bands = float(distance(made, sounding)), snr(made, sounding)
+            mean, seconds = sum(losses[-100:]) / len(losses[-100:]), time.monotonic() - start
+            print(course.done, f"{mean:.4f} held out {apart:.4f} {bands} {seconds:.0f} s", flush=True)
+            parts = {"tail": vocoder.post.state_dict(), "optimizer": course.optimizer.state_dict()}
+            torch.save(parts | {"done": course.done}, state.with_suffix(".new"))
+            state.with_suffix(".new").rename(state)
     header = checkpoint.read_header(given.narrow)["source"]
-    header["shortened"] = f"to one stage and a tail, {given.steps[0]} and {given.steps[1]} steps"
+    header["shortened"] = "to its first stage and a tail that learned from the whole one"
     checkpoint.save(given.folder, vocoder, header, torch.float16)
     print(f"{sum(parameter.numel() for parameter in vocoder.parameters()) / 1e6:.1f} M parameters")
 
