@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from audiogen_cli.pipelines.evaluate import Report
     from audiogen_cli.pipelines.listening import Progress
 
+_MOST_JOBS = 4  # unless more are asked for: each holds the model in memory
 _PROMPTS, _PAIRS, _PARAPHRASES = (Path("build", f"eval_{name}.csv") for name in ("prompts", "pairs", "paraphrases"))
 
 
@@ -80,7 +81,9 @@ def evaluate(
     dtype: options.DtypeName = "auto",
     jobs: Annotated[
         int | None,
-        typer.Option("--jobs", min=1, help="Processes that make sounds. (Default: one for each core; 1 on a GPU.)"),
+        typer.Option(
+            "--jobs", min=1, help="Processes that make sounds. (Default: one for each core, four at most; 1 on a GPU.)"
+        ),
     ] = None,
 ) -> None:
     """Measure how well a model answers words and how clean, varied and lifelike its sounds are, with an independent
@@ -128,7 +131,7 @@ def evaluate(
     on_cpu = catalog.resolve_device(device) == "cpu"
     if jobs is not None and jobs > 1 and not on_cpu:
         raise InputError(f"{jobs} processes would share one GPU; leave out --jobs, or use --device cpu.")
-    count = jobs or (os.cpu_count() or 1 if on_cpu else 1)
+    count = jobs or (min(os.cpu_count() or 1, _MOST_JOBS) if on_cpu else 1)
     with Crew(entry, count, dtype) if count > 1 else contextlib.nullcontext() as crew:
         report = _watched(pipeline.evaluate(loaded, listener, asked, recordings, *how, crew))
     if output is not None:

@@ -100,18 +100,18 @@ def _answers(model: Model, latents: Tensor, heard: Condition, text: str | None) 
     if judge is not None:
         device = next(model.codec.parameters()).device
         waveforms = [model.latents.rough(item[None].to(device))[0].float().cpu() for item in latents]
-        marks = [judge.score(waveform, model.sample_rate, heard) for waveform in waveforms]
+        found = [judge.score(waveform, model.sample_rate, heard) for waveform in waveforms]
         if text and goes_on(text):
             pausing = [pause_share(waveform.numpy(), model.sample_rate) > _PAUSE for waveform in waveforms]
             if not all(pausing):
-                marks = [-math.inf if out else mark for mark, out in zip(marks, pausing, strict=True)]
-        return marks
+                return [-math.inf if out else score for score, out in zip(found, pausing, strict=True)]
+        return found
     assert flow is not None
     parts = latents.split(model.window_frames, dim=2)
     marks = torch.tensor([answers(flow, part, heard) for part in parts], dtype=torch.float64)
     shares = torch.tensor([part.shape[2] / latents.shape[2] for part in parts], dtype=torch.float64)
-    found: list[float] = (marks * shares[:, None]).sum(dim=0).tolist()
-    return found
+    gains: list[float] = (marks * shares[:, None]).sum(dim=0).tolist()
+    return gains
 
 
 def best(model: Model, prompt: str | None, waveforms: Sequence[Tensor]) -> Chosen:

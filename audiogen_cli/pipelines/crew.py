@@ -1,7 +1,7 @@
 """Processes that make sounds side by side, each with the model, and one core to itself.
 
-Two cores make one sound in more than half of the time that it takes one of them; of many sounds two cores make twice as
-many. What is made is the same but for rounding, for sums are not taken in the same order on one core and on two.
+Cores that share one sound wait for each other; cores with sounds of their own do not. What is made is the same but for
+rounding, for sums are not taken in the same order on one core and on two.
 """
 
 from __future__ import annotations
@@ -10,17 +10,21 @@ import functools
 import multiprocessing
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from audiogen_cli.errors import AudiolmError
 from audiogen_cli.hub import catalog
 from audiogen_cli.hub.catalog import Dtype, Entry
 from audiogen_cli.hub.model import Model
 from audiogen_cli.models.decoding import Sampling, finish
+
+T = TypeVar("T")
 
 _CHUNK = 16  # sounds that a process makes at a time
 
@@ -54,12 +58,19 @@ class Crew:
             own, drawn = list(texts[start : start + _CHUNK]), list(seeds[start : start + _CHUNK])
             orders.append(self._pool.submit(_sounds, entry, dtype, own, drawn, seconds, sampling, candidates))
         for order in orders:
-            yield [torch.from_numpy(sound) for sound in order.result()]
+            yield [torch.from_numpy(sound) for sound in _done(order)]
 
     def coded(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
         """waveform [N] at 16 kHz -> after the model's codec [N], and the frames; waits for them."""
-        made, frames = self._pool.submit(_coded, *self._whose, waveform.numpy()).result()
+        made, frames = _done(self._pool.submit(_coded, *self._whose, waveform.numpy()))
         return torch.from_numpy(made), torch.from_numpy(frames)
+
+
+def _done(order: Future[T]) -> T:
+    try:
+        return order.result()
+    except BrokenProcessPool as error:
+        raise AudiolmError("a process that made sounds was ended; if memory is short, use fewer --jobs.") from error
 
 
 @functools.lru_cache(maxsize=1)

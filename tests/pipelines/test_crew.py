@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from audiogen_cli.errors import InputError
+from audiogen_cli.errors import AudiolmError, InputError
 from audiogen_cli.hub import catalog
 from audiogen_cli.models.decoding import Sampling, finish
 from audiogen_cli.pipelines.crew import Crew
@@ -53,3 +53,12 @@ def test_an_evaluation_asks_its_crew_and_nothing_twice(entry, crew, monkeypatch)
 def test_what_is_wrong_in_another_process_is_said_in_this_one(crew):
     with pytest.raises(InputError, match="length must be positive"):
         list(crew.sounds(["text"], [0], 0.0, SAMPLING, None))
+
+
+def test_a_process_that_was_ended_is_one_sentence(entry):
+    with Crew(entry, 1) as crew:
+        list(crew.sounds(["text"], [0], 0.3, SAMPLING, None))
+        [process] = crew._pool._processes.values()
+        process.kill()
+        with pytest.raises(AudiolmError, match="use fewer --jobs"):
+            crew.coded(0.1 * torch.randn(4_000))
