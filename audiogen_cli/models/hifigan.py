@@ -4,7 +4,7 @@
                                                 `--> mean of residual blocks that hear 3, 7 and 11 samples, dilated
 
 It has no encoder and no codes: what codes a mel spectrogram in few bits (models/mel.py) sounds through it. Weights are
-those of the original's generator with its weight normalization multiplied out; they are not trained here.
+those of the original's generator with its weight normalization multiplied out (weights/build/convert_hifigan.py).
 
 No part of the paper: a residual convolution may be split (`ranks`) into one that makes few channels and one that mixes
 them into all: what a whole one makes of recordings lies in few dimensions (weights/build/narrow_hifigan.py). And after

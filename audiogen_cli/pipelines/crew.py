@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import multiprocessing
+import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -35,7 +36,8 @@ class Crew:
     def __init__(self, entry: Entry, jobs: int, dtype: Dtype = "auto") -> None:
         """jobs: how many, at least one."""
         self.jobs, self._whose = jobs, (entry, dtype)
-        self._pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"))
+        quiet = (signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends them at once and without a word
+        self._pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), signal.signal, quiet)
 
     def __enter__(self) -> Crew:
         return self

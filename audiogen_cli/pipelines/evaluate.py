@@ -13,10 +13,8 @@ keeps. The parts have files of their own:
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections import Counter
 from collections.abc import Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -144,19 +142,18 @@ def _hear(
     ordered = sorted(recordings, key=lambda recording: not recording.held_out)
     wanted = _coded(listener, ordered, clips)
 
-    def hear(recording: Recording, through_codec: bool) -> tuple[Take, list[Trial], Embedded]:
-        take = setup.take(recording, through_codec)
+    def hear(asked: tuple[Recording, bool]) -> tuple[Take, list[Trial], Embedded]:
+        take = setup.take(*asked)
         return take, listener.trials(take), embed(setup, take)
 
-    waiting = setup.crew.jobs if setup.crew else 0  # threads, for what others do
-    with ThreadPoolExecutor((os.cpu_count() or 1) + waiting) as pool:
-        for index, (take, trials, embedded) in enumerate(pool.map(hear, ordered, wanted)):
-            yield Progress("listening to recordings", index, len(recordings))
-            heard.trials += trials
-            heard.embedded.append(embedded)
-            heard.takes += [take] if take.recording.held_out else []
-            for prompt in dict.fromkeys(trial.prompt for trial in trials):
-                heard.shown[prompt] += [take.example] if len(heard.shown[prompt]) < setup.num_seeds else []
+    every = side_by_side(hear, zip(ordered, wanted, strict=True), waiting=setup.crew.jobs if setup.crew else 0)
+    for index, (take, trials, embedded) in enumerate(every):
+        yield Progress("listening to recordings", index, len(recordings))
+        heard.trials += trials
+        heard.embedded.append(embedded)
+        heard.takes += [take] if take.recording.held_out else []
+        for prompt in dict.fromkeys(trial.prompt for trial in trials):
+            heard.shown[prompt] += [take.example] if len(heard.shown[prompt]) < setup.num_seeds else []
     return heard
 
 

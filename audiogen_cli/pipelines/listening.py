@@ -135,9 +135,10 @@ class Setup:
             return round_trip(self.model.codec, waveform, self.model.frames, self.model.sound)
 
 
-def side_by_side(function: Callable[[Y], T], items: Iterable[Y]) -> Iterator[T]:
-    """`map` in threads, as many as there are cores: for what spends its time outside of Python."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+def side_by_side(function: Callable[[Y], T], items: Iterable[Y], waiting: int = 0) -> Iterator[T]:
+    """`map` in threads, as many as there are cores: for what spends its time outside of Python. waiting: so many more,
+    where they wait for other processes."""
+    with ThreadPoolExecutor((os.cpu_count() or 1) + waiting) as pool:
         yield from pool.map(function, items)
 
 

@@ -9,7 +9,8 @@ WHOLE, NARROW: the generator, and its narrow one. DATA: of `audiolm prepare`; of
 trained on. The work folder keeps the examples and the state, from which a run that was stopped goes on. Half of the
 examples are mel spectrograms of recordings, half what the codec of sounds-small leaves of them. The first stage stays
 as it is. Loss: the spectra of three windows, compressed (magnitudes to the power of 0.4), with their phases and
-without, as 2008.03592 does for speech; and the mel spectrogram that was asked for. Forty minutes on two cores.
+without, as speech enhancement does (2009.12286); and the mel spectrogram that was asked for. Forty minutes on two
+cores.
 """
 
 from __future__ import annotations
@@ -134,11 +135,7 @@ class Crops:
         self.vocoder, self.hop = vocoder, vocoder.config.hop_length
         self.stage = vocoder.config.upsample_rates[0]
         with torch.inference_mode():
-            self.first = torch.cat([self._first(mel[None].float()).half() for mel in self.mel])
-
-    def _first(self, mel: Tensor) -> Tensor:
-        """What the first stage makes of it, [B, C, 1, T * stage]."""
-        return self.vocoder.staged(mel)
+            self.first = torch.cat([vocoder.staged(mel[None].float()).half() for mel in self.mel])
 
     def draw(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """What the tail makes, what it should make, and the mel that was asked for."""
